@@ -122,7 +122,15 @@ mod tests {
 
     #[test]
     fn group_and_broken_addresses_are_refused() {
-        for bad in ["01:00:5e:00:00:01", "ff:ff:ff:ff:ff:ff", "00:00:00:00:00:00", "52:54:00", "52:54:00:0:0:1", "x", "52:54:00:00:00:00:00"] {
+        for bad in [
+            "01:00:5e:00:00:01",
+            "ff:ff:ff:ff:ff:ff",
+            "00:00:00:00:00:00",
+            "52:54:00",
+            "52:54:00:0:0:1",
+            "x",
+            "52:54:00:00:00:00:00",
+        ] {
             assert_eq!(bad.parse::<MacAddr>().unwrap_err().field.as_deref(), Some("mac"), "{bad}");
         }
     }

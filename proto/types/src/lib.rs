@@ -29,11 +29,10 @@ pub use entropy::{Entropy, SeededEntropy, SystemEntropy};
 pub use failure::Failure;
 pub use fencing::{Fence, Generation, Mutation, Pair};
 pub use id::{
-    ApiKeyId, EventId, InstallationId, InstanceId, NodeId, OperationId, OrderId, ReservationId, SagaId, TenantId, TicketId,
+    ApiKeyId, EventId, InstallationId, InstanceId, NodeId, OperationId, OrderId, ReservationId, SagaId, TenantId,
+    TicketId,
 };
-pub use name::{
-    HostName, KeyboardLayout, LoginName, PlanName, RegionName, StorageClass, TemplateName, TimeZoneName,
-};
+pub use name::{HostName, KeyboardLayout, LoginName, PlanName, RegionName, StorageClass, TemplateName, TimeZoneName};
 pub use reason::{Reason, Retry};
 pub use template::{Template, TemplateDigest};
 pub use unit::{Bytes, GiB, MiB, Vcpu};

@@ -80,7 +80,10 @@ impl PrivateSubnet {
             return Err(Failure::field("private_subnet", "use a prefix length from 16 to 29, like 10.64.0.0/24"));
         }
         if u32::from(network) & (u32::MAX >> prefix) != 0 {
-            return Err(Failure::field("private_subnet", "use the network address, without host bits, like 10.64.0.0/24"));
+            return Err(Failure::field(
+                "private_subnet",
+                "use the network address, without host bits, like 10.64.0.0/24",
+            ));
         }
         Ok(Self { network, prefix })
     }
