@@ -1,1 +1,38 @@
+//! What the control plane decides, apart from how it is stored or carried out: no IO, no async, no clock.
+//!
+//! Map: [`tenant`], [`api_key`] whose request it is · [`plan`], [`region`] what is sold and where · [`order`],
+//! [`instance`] their lifecycles · [`node`], [`health`] what a node offers and whether it lives · [`ticket`] enrollment ·
+//! [`placement`] where an instance goes, and why not elsewhere · [`saga`] how far an intention is · [`event`] what is
+//! told to the outside · [`password`] the customer's first password · [`label`] names for people.
 
+pub mod api_key;
+pub mod event;
+pub mod health;
+pub mod instance;
+pub mod label;
+pub mod node;
+pub mod order;
+pub mod password;
+pub mod placement;
+pub mod plan;
+pub mod region;
+pub mod saga;
+pub mod tenant;
+pub mod ticket;
+pub mod word;
+
+pub use api_key::{ApiKey, ApiScope, ApiScopes};
+pub use event::{Event, EventKind};
+pub use health::HealthPolicy;
+pub use instance::{Instance, Lifecycle};
+pub use label::Label;
+pub use node::{Node, Overcommit};
+pub use order::{Order, OrderChange, OrderState};
+pub use placement::{
+    FleetSnapshot, NodeSnapshot, Placement, PlacementRequest, PoolRoom, Refusal, Refusals, Room, place,
+};
+pub use plan::Plan;
+pub use region::RegionAvailability;
+pub use saga::{Saga, SagaKind, SagaStatus, SagaStep, StepState};
+pub use tenant::Tenant;
+pub use ticket::Ticket;

@@ -1,0 +1,101 @@
+//! A node as the control plane keeps it.
+
+use jiff::Timestamp;
+use nemordp_types::node::{NodeAvailability, NodeInventory, NodeLoad, NodePolicy, Reserved};
+use nemordp_types::{Failure, MiB, NodeAddress, NodeId, RegionName, Vcpu};
+use serde::{Deserialize, Serialize};
+
+use crate::label::Label;
+
+/// How much more is sold than a node has, in percent of what it has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Overcommit {
+    /// Processors; 200 sells each twice.
+    pub vcpu_percent: u32,
+    /// Memory; more than 100 needs swap or ballooning.
+    pub memory_percent: u32,
+}
+
+impl Default for Overcommit {
+    fn default() -> Self {
+        Self { vcpu_percent: 200, memory_percent: 100 }
+    }
+}
+
+impl Overcommit {
+    /// Refuses less than 1 and more than 1600 percent.
+    pub fn check(self) -> Result<Self, Failure> {
+        for (field, percent) in [("vcpu_percent", self.vcpu_percent), ("memory_percent", self.memory_percent)] {
+            if !(1..=1_600).contains(&percent) {
+                return Err(Failure::field(field, "use 1 to 1600 percent"));
+            }
+        }
+        Ok(self)
+    }
+
+    /// Processors that may be sold, rounded down.
+    #[must_use]
+    pub fn vcpu(self, physical: Vcpu) -> Vcpu {
+        let sold = u64::from(physical.0) * u64::from(self.vcpu_percent) / 100;
+        Vcpu(u32::try_from(sold).unwrap_or(u32::MAX))
+    }
+
+    /// Memory that may be sold, rounded down.
+    #[must_use]
+    pub fn memory(self, physical: MiB) -> MiB {
+        let sold = u128::from(physical.0) * u128::from(self.memory_percent) / 100;
+        MiB(u64::try_from(sold).unwrap_or(u64::MAX))
+    }
+}
+
+/// A node.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Node {
+    /// Its id; never used again after it was decommissioned.
+    pub id: NodeId,
+    /// How operators call it; unique.
+    pub name: Label,
+    /// Where prices and addresses are alike.
+    pub region: RegionName,
+    /// Where its agent listens.
+    pub agent_address: NodeAddress,
+    /// What the operator wants of it.
+    pub policy: NodePolicy,
+    /// What is known of its life.
+    pub availability: NodeAvailability,
+    /// Since when.
+    pub availability_changed_at: Timestamp,
+    /// How much more is sold than it has.
+    pub overcommit: Overcommit,
+    /// What it offers, as it said last.
+    pub inventory: NodeInventory,
+    /// How loaded it is, as it said last.
+    pub load: Option<NodeLoad>,
+    /// When its last heartbeat arrived.
+    pub last_heartbeat_at: Option<Timestamp>,
+    /// What is reserved on it, over all its pools.
+    pub reserved: Reserved,
+    /// Serial number of its certificate, big-endian.
+    pub certificate_serial: Vec<u8>,
+    /// When it was enrolled.
+    pub enrolled_at: Timestamp,
+    /// When the operator or a reconciler last changed it.
+    pub updated_at: Timestamp,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn overcommit_rounds_down_and_never_overflows() {
+        let overcommit = Overcommit { vcpu_percent: 150, memory_percent: 100 };
+        assert_eq!(overcommit.vcpu(Vcpu(3)), Vcpu(4));
+        assert_eq!(overcommit.memory(MiB(7)), MiB(7));
+        let most = Overcommit { vcpu_percent: 1_600, memory_percent: 1_600 }.check().unwrap();
+        assert_eq!(most.vcpu(Vcpu(u32::MAX)), Vcpu(u32::MAX));
+        assert_eq!(most.memory(MiB(u64::MAX)), MiB(u64::MAX));
+        assert!(Overcommit { vcpu_percent: 0, memory_percent: 100 }.check().is_err());
+    }
+}
