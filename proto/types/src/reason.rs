@@ -20,7 +20,6 @@ macro_rules! reasons {
         /// Machine-readable cause; its word is the last part of a problem's `type` (RFC 9457) and stands in every
         /// transport as it is here. Words are never reused for another meaning.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-        #[non_exhaustive]
         pub enum Reason {
             $($(#[$doc])* #[serde(rename = $word)] $variant,)*
         }

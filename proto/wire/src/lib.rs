@@ -1,4 +1,25 @@
 //! The contract between control plane and agent: generated code, conversions to and from the vocabulary, mTLS.
+//!
+//! Conversions stand in one file a noun. `From<&T>` writes a message and cannot fail; `TryFrom` reads one, and its error
+//! names the field: only the receiver validates.
+//!
+//! Map: [`v1`] generated · [`id`], [`time`] scalars · [`failure`], [`fencing`], [`guest`], [`instance`], [`node`],
+//! [`operation`], [`template`] nouns · [`status`] the one table of gRPC codes · [`identity`] who a certificate speaks for ·
+//! [`mtls`] connections · [`ticket`] what an operator hands to a new node.
+
+pub mod failure;
+pub mod fencing;
+pub mod guest;
+pub mod id;
+pub mod identity;
+pub mod instance;
+pub mod mtls;
+pub mod node;
+pub mod operation;
+pub mod status;
+pub mod template;
+pub mod ticket;
+pub mod time;
 
 /// The generated messages and services.
 pub mod v1 {
