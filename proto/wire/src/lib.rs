@@ -24,10 +24,10 @@ pub mod time;
 /// The generated messages and services.
 pub mod v1 {
     #![expect(
-        missing_docs,
-        clippy::all,
+        clippy::allow_attributes,
+        clippy::allow_attributes_without_reason,
         clippy::too_many_lines,
-        reason = "generated from the schema, which has the documentation"
+        reason = "generated from the schema"
     )]
     tonic::include_proto!("nemordp.v1");
 

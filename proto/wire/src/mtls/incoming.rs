@@ -146,7 +146,6 @@ pub fn peer<T>(request: &tonic::Request<T>) -> Option<&Peer> {
 }
 
 /// Demands a role of the sender of a request, whose certificate must not be revoked.
-#[expect(clippy::result_large_err, reason = "tonic's handlers return Status")]
 pub fn require<T>(request: &tonic::Request<T>, role: Role, revocations: &Revocations) -> Result<Identity, Status> {
     let unauthenticated = || {
         to_status(&Failure::new(
