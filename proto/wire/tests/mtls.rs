@@ -1,5 +1,7 @@
 //! Who gets through: roles, identities, pinned CA, revocation, over real sockets.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 

@@ -1,5 +1,7 @@
 //! What is written reads back the same, and junk is refused with the field's name.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use nemordp_types::guest::{Account, AccountState, GuestSession, LoginRefusal};
 use nemordp_types::instance::{DesiredPower, GuestSpec, InstanceSpec, InstanceStatus, NetworkSpec, ObservedPower};
 use nemordp_types::node::{Acceleration, EndpointPool, NodeInventory, NodeLoad, PoolInventory};
