@@ -1,1 +1,3 @@
+//! What tests, benchmarks and `make try` stand on.
 
+pub mod lab;
