@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::error::Result;
-use super::process::{self, Facts, MARK, namespace, tool};
+use super::process::{self, Facts, MARK, tool};
 
 /// Programs that only virtual machines, remote desktops and our services are made of.
 const KINDS: [&str; 14] = [
@@ -103,9 +103,10 @@ impl fmt::Display for Kind {
 impl Snapshot {
     /// Looks at the machine.
     ///
-    /// Of the processes those count that can be ours: with the lab's mark, in other namespaces than this process, or
-    /// of the kinds that hypervisors, remote desktops and our services are made of. Shells, compilers and whatever
-    /// else comes and goes on a machine would make every comparison fail. Their sockets are treated alike.
+    /// Of the processes those count that can be ours: with the lab's mark, or of the kinds that hypervisors, remote
+    /// desktops and our services are made of. Shells, compilers and containers that come and go on a machine would
+    /// make every comparison fail; what else runs in a host's namespaces, `Lab::down` finds by these. Sockets are
+    /// treated like their processes.
     pub fn take() -> Result<Self> {
         process::require_installed(&["ip", "nft", "ss"])?;
         let processes: Vec<Facts> = Facts::all().filter(|facts| !facts.zombie && counts(facts)).collect();
@@ -153,15 +154,8 @@ fn one_way(of: &Snapshot, against: &Snapshot, added: bool) -> Vec<Difference> {
 }
 
 fn counts(facts: &Facts) -> bool {
-    // Kernel threads have no arguments; they live in the kernel's first namespaces, wherever we are.
-    if facts.command_line().is_empty() {
-        return false;
-    }
-    let me = std::process::id().try_into().unwrap_or(1);
-    let elsewhere = |kind| facts.namespace(kind).is_some_and(|number| Some(number) != namespace(me, kind));
-    let ours = process::own_line().contains(&facts.process.pid);
     let of_a_kind = KINDS.iter().any(|kind| facts.name.starts_with(kind));
-    !ours && (of_a_kind || facts.variable(MARK).is_some() || ["pid", "net"].into_iter().any(elsewhere))
+    (of_a_kind || facts.variable(MARK).is_some()) && !process::own_line().contains(&facts.process.pid)
 }
 
 fn lines(words: &[&str]) -> Result<BTreeSet<String>> {

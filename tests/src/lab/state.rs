@@ -180,6 +180,7 @@ impl Held {
 /// The lock's file may be removed by a `down` while we wait for it: then what we locked is not what others lock.
 fn lock(dir: &Path) -> Result<File> {
     use std::os::unix::fs::MetadataExt;
+    fs::create_dir_all(dir).at("create", dir)?;
     let path = dir.join("lab.lock");
     let limit = Duration::from_mins(2);
     let locked = poll(limit, || {
