@@ -137,10 +137,11 @@ mod tests {
 
     #[tokio::test]
     async fn foreign_bytes_and_impossible_lengths_are_told_apart_from_an_end() {
-        for bytes in [&b"SSH-2.0-x"[..], b"HTTP/1.1 400", &[3, 0, 0, 4, 0], &[0x00, 0x01], &[0x16, 3, 1, 0, 5]] {
+        for bytes in [&b"SSH-2.0-x"[..], &[3, 0, 0, 4, 0], &[0x00, 0x01], &[0x16, 3, 1, 0, 5]] {
             let mut bytes = bytes;
             assert!(matches!(read_frame(&mut bytes).await, Err(FrameError::Foreign(_))), "{bytes:?}");
         }
+        assert!(matches!(read_tpkt(&mut &b"HTTP/1.1 400"[..]).await, Err(FrameError::Foreign(_))));
         for bytes in [&b"HTTP/1.1"[..], &[0x30, 0x83, 1, 0, 0], &[0x30, 0x80]] {
             let mut bytes = bytes;
             assert!(matches!(read_ts_request(&mut bytes).await, Err(FrameError::Foreign(_))), "{bytes:?}");

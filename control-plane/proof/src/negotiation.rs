@@ -33,8 +33,7 @@ pub(crate) async fn exchange(
     stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
     protocol: SecurityProtocol,
 ) -> Result<Vec<u8>, FrameError> {
-    let request =
-        ConnectionRequest { nego_data: None, flags: RequestFlags::empty(), protocol, correlation_info: None };
+    let request = ConnectionRequest { nego_data: None, flags: RequestFlags::empty(), protocol, correlation_info: None };
     let bytes = encode_vec(&X224(request)).map_err(|error| FrameError::Foreign(error.to_string()))?;
     stream.write_all(&bytes).await?;
     stream.flush().await?;

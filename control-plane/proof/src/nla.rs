@@ -77,11 +77,7 @@ fn client(target: &Target, credential: &Credential, server_key: Vec<u8>) -> Resu
     .map_err(|error| here(error.to_string()))
 }
 
-async fn send(
-    stream: &mut (impl AsyncWrite + Unpin),
-    request: &TsRequest,
-    progress: &Progress,
-) -> Result<(), Verdict> {
+async fn send(stream: &mut (impl AsyncWrite + Unpin), request: &TsRequest, progress: &Progress) -> Result<(), Verdict> {
     let mut bytes = Vec::new();
     request.encode_ts_request(&mut bytes).map_err(|error| Verdict::Broken { detail: format!("CredSSP: {error}") })?;
     let sent = async {
@@ -103,8 +99,7 @@ fn foreign(progress: &Progress, error: impl std::fmt::Display) -> Verdict {
 
 /// A status code instead of an answer.
 fn refusal(status: NtStatus, stage: Stage) -> Verdict {
-    let of_the_password =
-        matches!(status, NtStatus::LOGON_FAILURE | NtStatus::WRONG_PASSWORD | NtStatus::NO_SUCH_USER);
+    let of_the_password = matches!(status, NtStatus::LOGON_FAILURE | NtStatus::WRONG_PASSWORD | NtStatus::NO_SUCH_USER);
     // Before AUTHENTICATE the server knows neither name nor password, whatever code it uses.
     if of_the_password && stage >= Stage::CredentialSent {
         Verdict::WrongPassword

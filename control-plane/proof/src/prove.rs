@@ -49,9 +49,8 @@ async fn run(target: &Target, credential: &Credential, progress: &mut Progress) 
     progress.reach(Stage::Connected);
 
     let requested = negotiation::requested(target.security);
-    let confirm = negotiation::exchange(&mut tcp, requested)
-        .await
-        .map_err(|error| error.into_verdict(Stage::Connected))?;
+    let confirm =
+        negotiation::exchange(&mut tcp, requested).await.map_err(|error| error.into_verdict(Stage::Connected))?;
     let require_authorization = target.require_authorization && target.security == RdpSecurity::Nla;
     let selected = match negotiation::decide(&confirm, requested, require_authorization) {
         Answer::Selected(selected) => selected,

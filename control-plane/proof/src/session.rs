@@ -120,10 +120,9 @@ fn finished(connector: &mut ClientConnector, progress: &Progress) -> Option<Resu
     use ironrdp_connector::ConnectionOutcome;
     connector.state.take_outcome().map(|outcome| match outcome {
         ConnectionOutcome::Connected(_) => Ok(()),
-        ConnectionOutcome::Redirected(_) => Err(Verdict::NotRdp {
-            stage: progress.stage(),
-            detail: "it redirects to another server".to_owned(),
-        }),
+        ConnectionOutcome::Redirected(_) => {
+            Err(Verdict::NotRdp { stage: progress.stage(), detail: "it redirects to another server".to_owned() })
+        }
     })
 }
 
@@ -145,7 +144,8 @@ fn credentials(credential: &Credential) -> Credentials {
 
 /// Takes the password out of the connector again.
 fn wipe(credentials: &mut Credentials) {
-    match mem::replace(credentials, Credentials::UsernamePassword { username: String::new(), password: String::new() }) {
+    match mem::replace(credentials, Credentials::UsernamePassword { username: String::new(), password: String::new() })
+    {
         Credentials::UsernamePassword { mut password, .. } => password.zeroize(),
         Credentials::SmartCard { mut pin, .. } => pin.zeroize(),
     }

@@ -106,7 +106,9 @@ impl fmt::Display for AccountCause {
         match self {
             Self::Status(status) => write!(f, "the server answered {status}"),
             Self::NotAuthorized(_) => f.write_str("it has no right to log on through RDP"),
-            Self::State(AccountState::Usable) | Self::CheckRefused => f.write_str("the guest's account check refused it"),
+            Self::State(AccountState::Usable) | Self::CheckRefused => {
+                f.write_str("the guest's account check refused it")
+            }
             Self::State(AccountState::Missing) => f.write_str("it does not exist in the guest"),
             Self::State(AccountState::Locked) => f.write_str("it is locked or has no password"),
             Self::State(AccountState::AccountExpired) => f.write_str("it has expired"),
@@ -246,15 +248,18 @@ impl Verdict {
 
     /// The evidence, or the failure that crosses crates.
     pub fn into_result(self) -> Result<Evidence, Failure> {
-        let Some(reason) = self.reason() else { return self.evidence().ok_or_else(|| Failure::internal("no evidence")) };
+        let Some(reason) = self.reason() else {
+            return self.evidence().ok_or_else(|| Failure::internal("no evidence"));
+        };
         let failure = match &self {
             Self::Accepted { .. } | Self::Broken { .. } => Failure::internal(&self),
             Self::WrongPassword => {
                 Failure::new(reason, "the guest refuses the password: reset the password of the instance")
             }
-            Self::AccountState { cause } => {
-                Failure::new(reason, format!("the account may not log in: {cause}; correct the account or the template"))
-            }
+            Self::AccountState { cause } => Failure::new(
+                reason,
+                format!("the account may not log in: {cause}; correct the account or the template"),
+            ),
             Self::SessionDied => Failure::new(
                 reason,
                 "the password is right, but the desktop ended at once: correct the template's desktop session",
@@ -262,9 +267,10 @@ impl Verdict {
             Self::Dropped { .. } => {
                 Failure::new(reason, "the RDP server ended the login without a reason: look at its log in the guest")
             }
-            Self::NoAnswer { .. } => {
-                Failure::new(reason, "nothing answers at the instance's endpoint: check that the guest and its port are up")
-            }
+            Self::NoAnswer { .. } => Failure::new(
+                reason,
+                "nothing answers at the instance's endpoint: check that the guest and its port are up",
+            ),
             Self::NotRdp { .. } => {
                 Failure::new(reason, "what answers at the endpoint does not speak RDP: check the port and the template")
             }

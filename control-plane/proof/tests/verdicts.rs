@@ -108,7 +108,15 @@ async fn each_status_code_is_told_apart() {
         assert_eq!(prove(&windows(&fake), &credential("right"), PATIENCE).await, Verdict::WrongPassword);
     }
     for code in [
-        0xc000_0234, 0xc000_0072, 0xc000_0071, 0xc000_0224, 0xc000_0193, 0xc000_006f, 0xc000_015b, 0xc000_006e, 0xc000_0418,
+        0xc000_0234,
+        0xc000_0072,
+        0xc000_0071,
+        0xc000_0224,
+        0xc000_0193,
+        0xc000_006f,
+        0xc000_015b,
+        0xc000_006e,
+        0xc000_0418,
         0xc0de_c0de,
     ] {
         let status = NtStatus(code);
@@ -161,11 +169,9 @@ async fn a_drop_and_a_hang_after_the_password_name_their_stage() {
 
 #[tokio::test]
 async fn the_deadline_holds_at_every_stage() {
-    for (hang, stage) in [
-        (HangAt::Accept, Stage::Connected),
-        (HangAt::Confirm, Stage::Negotiated),
-        (HangAt::Challenge, Stage::Secured),
-    ] {
+    for (hang, stage) in
+        [(HangAt::Accept, Stage::Connected), (HangAt::Confirm, Stage::Negotiated), (HangAt::Challenge, Stage::Secured)]
+    {
         let (fake, _accounts) = fake(FakeOptions { hang: Some(hang), ..FakeOptions::default() }).await;
         let began = Instant::now();
         let verdict = prove(&windows(&fake), &credential("right"), Duration::from_secs(1)).await;
@@ -239,8 +245,12 @@ async fn a_silent_server_is_a_timeout() {
 
 #[tokio::test]
 async fn other_protocols_are_not_rdp() {
-    const SAID: [&[u8]; 4] =
-        [b"SSH-2.0-OpenSSH_9.2p1\r\n", b"HTTP/1.1 400 Bad Request\r\n\r\n", &[21, 3, 3, 0, 2, 2, 70], &[3, 0, 0, 9, 1, 2, 3, 4, 5]];
+    const SAID: [&[u8]; 4] = [
+        b"SSH-2.0-OpenSSH_9.2p1\r\n",
+        b"HTTP/1.1 400 Bad Request\r\n\r\n",
+        &[21, 3, 3, 0, 2, 2, 70],
+        &[3, 0, 0, 9, 1, 2, 3, 4, 5],
+    ];
     for said in SAID {
         for security in MODES {
             let verdict = prove(&anything(answering(said).await, security), &credential("right"), PATIENCE).await;

@@ -54,7 +54,9 @@ fn channel_message(data: &[u8]) -> Sign {
     let [_, _, _, _, a, b, c, d] = *header;
     let first = u32::from_le_bytes([a, b, c, d]) & CHANNEL_FLAG_FIRST != 0;
     match message.first_chunk::<8>() {
-        Some([low, high, ..]) if first && matches!(u16::from_le_bytes([*low, *high]), CB_MONITOR_READY | CB_CLIP_CAPS) => {
+        Some([low, high, ..])
+            if first && matches!(u16::from_le_bytes([*low, *high]), CB_MONITOR_READY | CB_CLIP_CAPS) =>
+        {
             Sign::SessionSpoke
         }
         Some(_) | None => Sign::Nothing,
