@@ -1,5 +1,6 @@
 //! The lab proves itself: what it makes works, and nothing of it stays. Needs root and the packages of
 //! `tests/setup/packages.sh live`; says so and passes where they are not there.
+#![expect(clippy::print_stdout, reason = "a skipped test says why")]
 
 use std::net::TcpListener;
 use std::path::Path;
@@ -56,7 +57,9 @@ impl Borrowed {
 
 impl Drop for Borrowed {
     fn drop(&mut self) {
-        if std::thread::panicking() && let Err(error) = self.lab.down() {
+        if std::thread::panicking()
+            && let Err(error) = self.lab.down()
+        {
             println!("clean-up: {error}");
         }
     }
@@ -87,7 +90,10 @@ fn a_host_has_a_libvirt_of_its_own_and_leaves_nothing() {
     let host = borrowed.host(1);
     assert_eq!(asked(&host, &["list", "--all", "--name"]), "");
     assert_eq!(asked(&host, &["net-list", "--all", "--name"]), "", "the agent makes its own network");
-    assert_eq!(inside(&host, "hostname; getent hosts $(hostname) | cut -d' ' -f1"), "lab-node1\n198.18.".to_owned() + &rest(&host));
+    assert_eq!(
+        inside(&host, "hostname; getent hosts $(hostname) | cut -d' ' -f1"),
+        "lab-node1\n198.18.".to_owned() + &rest(&host)
+    );
     if Path::new("/dev/kvm").exists() {
         assert_eq!(inside(&host, "stat -c '%a %U:%G' /dev/kvm"), "660 root:kvm");
     }
@@ -99,7 +105,12 @@ fn a_host_has_a_libvirt_of_its_own_and_leaves_nothing() {
     asked(&host, &["define", &xml]);
     asked(&host, &["start", "foreign"]);
     assert_eq!(asked(&host, &["domstate", "foreign"]), "running");
-    let guest = host.processes().expect("listed").into_iter().find(|facts| facts.name.starts_with("qemu-system")).expect("a guest");
+    let guest = host
+        .processes()
+        .expect("listed")
+        .into_iter()
+        .find(|facts| facts.name.starts_with("qemu-system"))
+        .expect("a guest");
 
     let daemon = host.libvirtd().expect("asked").expect("it runs");
     host.kill_libvirtd().expect("it comes back");
@@ -174,7 +185,10 @@ fn programs_of_a_lab_end_with_it_even_if_nobody_recorded_them() {
     let log = borrowed.lab.dir().join("log");
     let mut command = borrowed.host(1).command("sleep").expect("a host");
     command.arg("601");
-    #[expect(clippy::zombie_processes, reason = "it has to outlive its handle, as after a crash; the test's end reaps it")]
+    #[expect(
+        clippy::zombie_processes,
+        reason = "it has to outlive its handle, as after a crash; the test's end reaps it"
+    )]
     let unrecorded = command.spawn().expect("started");
     let unrecorded = ProcessRef::of(i32::try_from(unrecorded.id()).expect("a pid")).expect("it runs");
     #[expect(clippy::disallowed_methods, reason = "the lab takes the command apart")]

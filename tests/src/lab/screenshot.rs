@@ -122,8 +122,8 @@ fn start_client(target: &RdpTarget, screen: &Screen, home: &Path, log: &Path) ->
     client.stdout(log_file.try_clone().at("open", log)?).stderr(log_file);
     let mut client = Owned::start(&mut client)?;
     if let Some(mut input) = client.child.stdin.take() {
-        // Empty domain, then the password; a client that ended already says why in its log.
-        drop(writeln!(input, "\n{}", target.password.expose_secret()));
+        // It asks for nothing else. A client that ended already says why in its log.
+        drop(writeln!(input, "{}", target.password.expose_secret()));
     }
     Ok(client)
 }
@@ -178,7 +178,7 @@ impl Tones {
     /// One colour, or a cursor on it: nothing has been drawn.
     fn is_blank(&self) -> bool {
         const LEAST: f64 = 0.002;
-        self.colours < 3 || self.foreground < LEAST
+        self.colours < 2 || self.foreground < LEAST
     }
 }
 
@@ -208,7 +208,7 @@ impl Screen {
             "0",
             &format!("{WIDTH}x{HEIGHT}x24"),
         ]);
-        server.args(["-nolisten", "tcp", "-nolisten", "local", "-noreset", "-auth"]).arg(&authority);
+        server.args(["-nolisten", "tcp", "-noreset", "-auth"]).arg(&authority);
         let log = work.join("screen.log");
         server.stdout(Stdio::piped()).stderr(File::create(&log).at("create", &log)?);
         let mut server = Owned::start(&mut server)?;
