@@ -47,13 +47,14 @@ impl FrameError {
 
 impl From<io::Error> for FrameError {
     fn from(error: io::Error) -> Self {
-        match error.kind() {
+        let ended = matches!(
+            error.kind(),
             io::ErrorKind::UnexpectedEof
-            | io::ErrorKind::ConnectionReset
-            | io::ErrorKind::ConnectionAborted
-            | io::ErrorKind::BrokenPipe => Self::Ended,
-            _ => Self::Io(error),
-        }
+                | io::ErrorKind::ConnectionReset
+                | io::ErrorKind::ConnectionAborted
+                | io::ErrorKind::BrokenPipe
+        );
+        if ended { Self::Ended } else { Self::Io(error) }
     }
 }
 

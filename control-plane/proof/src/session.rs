@@ -6,7 +6,8 @@ use std::mem;
 use std::net::SocketAddr;
 
 use ironrdp_connector::{
-    ClientConnector, ClientConnectorState, Config, ConnectorError, Credentials, DesktopSize, Sequence as _,
+    ClientConnector, ClientConnectorState, Config, ConnectorError, ConnectorErrorKind, Credentials, DesktopSize,
+    Sequence as _,
 };
 use ironrdp_core::{WriteBuf, impl_as_any};
 use ironrdp_pdu::PduResult;
@@ -53,8 +54,12 @@ pub(crate) async fn prove(
         let input = if connector.next_pdu_hint().is_some() {
             let frame = read_frame(stream).await.map_err(|error| error.into_verdict(progress.stage()))?;
             let Frame::Tpkt(frame) = frame else { continue };
-            if let Some(verdict) = evidence::decide(&evidence::read(&frame, channel), progress.stage()) {
+            let sign = evidence::read(&frame, channel);
+            if let Some(verdict) = evidence::decide(sign, progress.stage()) {
                 return Ok(verdict);
+            }
+            if sign == evidence::Sign::Chatter {
+                continue;
             }
             frame
         } else {
@@ -94,7 +99,7 @@ async fn watch(
     loop {
         let frame = read_frame(stream).await.map_err(|error| error.into_verdict(progress.stage()))?;
         let Frame::Tpkt(frame) = frame else { continue };
-        if let Some(verdict) = evidence::decide(&evidence::read(&frame, clipboard), progress.stage()) {
+        if let Some(verdict) = evidence::decide(evidence::read(&frame, clipboard), progress.stage()) {
             return Ok(verdict);
         }
     }
@@ -132,6 +137,10 @@ async fn write(stream: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) -> std::io:
 }
 
 fn foreign(progress: &Progress, error: &ConnectorError) -> Verdict {
+    // The server ended the sequence in so many words (licence, error info); that says nothing about the password.
+    if matches!(error.kind(), ConnectorErrorKind::Reason(_)) {
+        return Verdict::Dropped { stage: progress.stage() };
+    }
     Verdict::NotRdp { stage: progress.stage(), detail: format!("{error} ({})", error.kind()) }
 }
 

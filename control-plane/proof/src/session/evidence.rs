@@ -18,6 +18,8 @@ pub(super) enum Sign {
     SessionSpoke,
     /// The server ends the connection (MCS disconnect provider ultimatum).
     Ultimatum,
+    /// Something else on the clipboard channel: proves nothing, and is no part of the connection sequence.
+    Chatter,
     /// Anything else; it proves nothing.
     Nothing,
 }
@@ -50,7 +52,7 @@ pub(super) fn read(frame: &[u8], clipboard: Option<u16>) -> Sign {
 
 /// Channel header (length, flags), then `CLIPRDR_HEADER` (type, flags, length), all little-endian.
 fn channel_message(data: &[u8]) -> Sign {
-    let Some((header, message)) = data.split_first_chunk::<8>() else { return Sign::Nothing };
+    let Some((header, message)) = data.split_first_chunk::<8>() else { return Sign::Chatter };
     let [_, _, _, _, a, b, c, d] = *header;
     let first = u32::from_le_bytes([a, b, c, d]) & CHANNEL_FLAG_FIRST != 0;
     match message.first_chunk::<8>() {
@@ -59,19 +61,19 @@ fn channel_message(data: &[u8]) -> Sign {
         {
             Sign::SessionSpoke
         }
-        Some(_) | None => Sign::Nothing,
+        Some(_) | None => Sign::Chatter,
     }
 }
 
 /// What the sign decides; none when there is more to wait for.
-pub(super) fn decide(sign: &Sign, stage: Stage) -> Option<Verdict> {
+pub(super) fn decide(sign: Sign, stage: Stage) -> Option<Verdict> {
     match sign {
         // Before the credential was sent nobody can have been logged in by it.
         Sign::SessionSpoke if stage >= Stage::CredentialSent => {
             Some(Verdict::Accepted { evidence: Evidence::SessionChannel })
         }
         Sign::Ultimatum => Some(Verdict::Dropped { stage }),
-        Sign::SessionSpoke | Sign::Nothing => None,
+        Sign::SessionSpoke | Sign::Chatter | Sign::Nothing => None,
     }
 }
 
@@ -109,7 +111,7 @@ mod tests {
         for kind in [CB_CLIP_CAPS, CB_MONITOR_READY] {
             let sign = read(&indication(CLIPBOARD, &message(3, kind)), Some(CLIPBOARD));
             assert_eq!(sign, Sign::SessionSpoke);
-            assert!(decide(&sign, Stage::Activated).is_some_and(|verdict| verdict.is_accepted()));
+            assert!(decide(sign, Stage::Activated).is_some_and(|verdict| verdict.is_accepted()));
         }
     }
 
@@ -128,17 +130,18 @@ mod tests {
             ("attach user confirm", tpkt(&[0x2e, 0, 0, 3]), Some(CLIPBOARD)),
             ("garbage", tpkt(&[0xff; 40]), Some(CLIPBOARD)),
         ] {
-            assert_eq!(read(&frame, channel), Sign::Nothing, "{case}");
+            let sign = read(&frame, channel);
+            assert!(matches!(sign, Sign::Chatter | Sign::Nothing), "{case}: {sign:?}");
+            assert_eq!(decide(sign, Stage::Activated), None, "{case}");
         }
-        assert_eq!(decide(&Sign::Nothing, Stage::Activated), None);
     }
 
     #[test]
     fn a_channel_that_speaks_before_the_credential_was_sent_proves_nothing() {
         for stage in [Stage::Secured, Stage::Challenged] {
-            assert_eq!(decide(&Sign::SessionSpoke, stage), None);
+            assert_eq!(decide(Sign::SessionSpoke, stage), None);
         }
-        assert!(decide(&Sign::SessionSpoke, Stage::CredentialSent).is_some());
+        assert!(decide(Sign::SessionSpoke, Stage::CredentialSent).is_some());
     }
 
     #[test]
@@ -147,7 +150,7 @@ mod tests {
         for bytes in [[0x21, 0x80], [0x20, 0x80]] {
             let sign = read(&tpkt(&bytes), Some(CLIPBOARD));
             assert_eq!(sign, Sign::Ultimatum);
-            assert_eq!(decide(&sign, Stage::Activated), Some(Verdict::Dropped { stage: Stage::Activated }));
+            assert_eq!(decide(sign, Stage::Activated), Some(Verdict::Dropped { stage: Stage::Activated }));
         }
     }
 }
