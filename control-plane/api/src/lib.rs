@@ -1,1 +1,44 @@
+//! The HTTP API's types, shared by the server and its clients: what `/v1` takes and gives, as JSON.
+//!
+//! Map: [`plan`], [`template`], [`availability`] the catalogue · [`order`], [`instance`], [`credentials`] what a customer
+//! has · [`operation`] long work and its steps · [`node`] machines and tickets · [`key`] API keys · [`event`],
+//! [`reconciler`] what happened, what looks after it · [`page`] lists · [`problem`] errors (RFC 9457).
 
+pub mod availability;
+pub mod credentials;
+pub mod event;
+pub mod instance;
+pub mod key;
+pub mod node;
+pub mod operation;
+pub mod order;
+pub mod page;
+pub mod plan;
+pub mod problem;
+pub mod reconciler;
+pub mod template;
+mod word;
+
+pub use availability::{Availability, AvailabilityList};
+pub use credentials::{CredentialsLink, CredentialsReveal, RevealedCredentials};
+pub use event::{Event, EventPage};
+pub use instance::{Instance, InstanceLifecycle, InstancePage, InstancePower};
+pub use key::{ApiKey, ApiKeyPage, ApiScope, CreatedApiKey, NewApiKey};
+pub use node::{
+    CreatedTicket, NewTicket, Node, NodeAvailability, NodeLoad, NodePage, NodePolicy, NodePool, Overcommit, Ticket,
+    TicketPage,
+};
+pub use operation::{Operation, OperationKind, OperationPage, OperationStatus, OperationStep, StepState};
+pub use order::{NewOrder, Order, OrderPage, OrderState};
+pub use page::Fault;
+pub use plan::{NewPlan, Plan, PlanPage};
+pub use problem::{PROBLEM_MEDIA_TYPE, Problem};
+pub use reconciler::{Reconciler, ReconcilerList};
+pub use template::{NewTemplate, Personalisation, RdpSecurity, Template, TemplateFile, TemplatePage};
+
+/// The header that carries the client's name for one intention; every POST that changes something needs it.
+pub const IDEMPOTENCY_KEY: &str = "Idempotency-Key";
+/// Set to `true` on an answer that was given before.
+pub const IDEMPOTENT_REPLAYED: &str = "Idempotent-Replayed";
+/// The header that names one request in answers and logs.
+pub const REQUEST_ID: &str = "X-Request-Id";

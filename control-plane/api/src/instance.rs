@@ -1,0 +1,110 @@
+//! The customer's desktop.
+
+use jiff::Timestamp;
+use nemordp_types::{GiB, HostName, InstanceId, LoginName, MiB, NodeId, OrderId, TemplateName, Vcpu};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::page::page;
+use crate::word::words;
+
+words! {
+    /// Where an instance is in its life.
+    InstanceLifecycle {
+        /// Being built.
+        Provisioning = "provisioning",
+        /// Handed over.
+        Active = "active",
+        /// Being removed.
+        Deleting = "deleting",
+        /// Gone.
+        Deleted = "deleted",
+        /// Was never handed over; what was built of it is gone.
+        Failed = "failed",
+    }
+}
+
+words! {
+    /// What its node last saw of its power.
+    InstancePower {
+        /// Nothing was reported yet.
+        Unknown = "unknown",
+        /// It does not exist on the node.
+        Absent = "absent",
+        /// Off.
+        Off = "off",
+        /// Running.
+        Running = "running",
+        /// Paused, for example on a full disk.
+        Paused = "paused",
+        /// Crashed.
+        Failed = "failed",
+    }
+}
+
+/// An instance.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Instance {
+    /// Its id; the same across restarts and moves.
+    #[schema(value_type = String, format = "uuid")]
+    pub id: InstanceId,
+    /// The order it fulfils.
+    #[schema(value_type = String, format = "uuid")]
+    pub order_id: OrderId,
+    /// Where it is in its life.
+    pub lifecycle: InstanceLifecycle,
+    /// What its node last saw of its power.
+    pub power: InstancePower,
+    /// Whether it is meant to run.
+    pub wanted_on: bool,
+    /// Address at which an RDP client connects.
+    #[schema(example = "203.0.113.7")]
+    pub endpoint_address: String,
+    /// TCP port at which an RDP client connects.
+    #[schema(example = 20001)]
+    pub endpoint_port: u16,
+    /// Who logs in.
+    #[schema(value_type = String)]
+    pub login_name: LoginName,
+    /// Name of the guest.
+    #[schema(value_type = String)]
+    pub host_name: HostName,
+    /// Processors.
+    #[schema(value_type = u32)]
+    pub vcpu: Vcpu,
+    /// Memory, MiB.
+    #[schema(value_type = u64)]
+    pub memory_mib: MiB,
+    /// Disk, GiB.
+    #[schema(value_type = u64)]
+    pub disk_gib: GiB,
+    /// What it was made from.
+    #[schema(value_type = String)]
+    pub template: TemplateName,
+    /// The node it is on; shown to operators only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = "uuid")]
+    pub node_id: Option<NodeId>,
+    /// SHA-256 of the RDP server's certificate that the login proof saw, in hex: what a client should show.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rdp_certificate_sha256: Option<String>,
+    /// When it last started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub started_at: Option<Timestamp>,
+    /// When its node reported that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub observed_at: Option<Timestamp>,
+    /// When it was accepted.
+    #[schema(value_type = String, format = DateTime)]
+    pub created_at: Timestamp,
+    /// When it last changed.
+    #[schema(value_type = String, format = DateTime)]
+    pub updated_at: Timestamp,
+}
+
+page! {
+    /// A page of instances.
+    InstancePage of Instance
+}

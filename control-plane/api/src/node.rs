@@ -1,0 +1,218 @@
+//! Machines that run the agent, and the tickets that let them in.
+
+use std::fmt;
+
+use jiff::Timestamp;
+use nemordp_types::{Bytes, MiB, NodeId, RegionName, StorageClass, TicketId, Vcpu};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::page::page;
+use crate::word::words;
+
+words! {
+    /// What the operator wants of a node.
+    NodePolicy {
+        /// Takes new instances.
+        Active = "active",
+        /// Takes no new ones; those it has stay.
+        Cordoned = "cordoned",
+        /// Cordoned, and its instances move away.
+        Draining = "draining",
+        /// Gone for good.
+        Decommissioned = "decommissioned",
+    }
+}
+
+words! {
+    /// What is known of a node's life.
+    NodeAvailability {
+        /// Enrolled, no heartbeat yet.
+        Unknown = "unknown",
+        /// Heartbeats arrive.
+        Available = "available",
+        /// Heartbeats are late.
+        Suspect = "suspect",
+        /// No heartbeat for long.
+        Lost = "lost",
+        /// Made sure that it cannot act.
+        Fenced = "fenced",
+    }
+}
+
+/// How much more is sold than a node has, percent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Overcommit {
+    /// Processors; 200 sells each twice.
+    #[schema(example = 200)]
+    pub vcpu_percent: u32,
+    /// Memory.
+    #[schema(example = 100)]
+    pub memory_percent: u32,
+}
+
+/// A storage pool of a node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct NodePool {
+    /// What kind of storage.
+    #[schema(value_type = String)]
+    pub storage_class: StorageClass,
+    /// Its size.
+    #[schema(value_type = u64)]
+    pub physical_bytes: Bytes,
+    /// What is free now.
+    #[schema(value_type = u64)]
+    pub free_bytes: Bytes,
+}
+
+/// How loaded a node is.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct NodeLoad {
+    /// Share of the last ten seconds in which some task waited for a processor, percent.
+    pub cpu_pressure_percent: f64,
+    /// The same for memory.
+    pub memory_pressure_percent: f64,
+    /// The same for input and output.
+    pub io_pressure_percent: f64,
+    /// Clones under way.
+    pub clones: u32,
+}
+
+/// A node.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Node {
+    /// Its id.
+    #[schema(value_type = String, format = "uuid")]
+    pub id: NodeId,
+    /// How operators call it.
+    pub name: String,
+    /// Its region.
+    #[schema(value_type = String)]
+    pub region: RegionName,
+    /// Where its agent listens.
+    pub agent_address: String,
+    /// What the operator wants of it.
+    pub policy: NodePolicy,
+    /// What is known of its life.
+    pub availability: NodeAvailability,
+    /// How much more is sold than it has.
+    pub overcommit: Overcommit,
+    /// Version of its agent.
+    pub agent_version: String,
+    /// What lies beneath the agent.
+    pub hypervisor: String,
+    /// How guests are executed: `kvm`, `tcg`, `simulated`.
+    pub acceleration: String,
+    /// Processors of the machine.
+    #[schema(value_type = u32)]
+    pub vcpu: Vcpu,
+    /// Processors reserved.
+    #[schema(value_type = u32)]
+    pub vcpu_reserved: Vcpu,
+    /// Memory that instances may have, MiB.
+    #[schema(value_type = u64)]
+    pub memory_mib: MiB,
+    /// Memory reserved, MiB.
+    #[schema(value_type = u64)]
+    pub memory_reserved_mib: MiB,
+    /// Disk reserved.
+    #[schema(value_type = u64)]
+    pub disk_reserved_bytes: Bytes,
+    /// Its storage.
+    pub pools: Vec<NodePool>,
+    /// Public address at which customers connect.
+    pub endpoint_address: String,
+    /// First port there.
+    pub endpoint_first_port: u16,
+    /// Last port there.
+    pub endpoint_last_port: u16,
+    /// How loaded it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub load: Option<NodeLoad>,
+    /// When its last heartbeat arrived.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub last_heartbeat_at: Option<Timestamp>,
+    /// When it was enrolled.
+    #[schema(value_type = String, format = DateTime)]
+    pub enrolled_at: Timestamp,
+    /// When it last changed.
+    #[schema(value_type = String, format = DateTime)]
+    pub updated_at: Timestamp,
+}
+
+/// A ticket to make.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewTicket {
+    /// The region that the node will stand in.
+    #[schema(value_type = String, example = "fsn1")]
+    pub region: RegionName,
+    /// How much more will be sold than the node has; the configured default when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub overcommit: Option<Overcommit>,
+    /// The node that enrolls again, when its certificate is lost or expired; absent for a new machine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = "uuid")]
+    pub node_id: Option<NodeId>,
+    /// How long it is good, minutes (1 to 10080); the configured default when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lifetime_minutes: Option<u32>,
+}
+
+/// A ticket, without its secret.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Ticket {
+    /// Its id.
+    #[schema(value_type = String, format = "uuid")]
+    pub id: TicketId,
+    /// The region that the node will stand in.
+    #[schema(value_type = String)]
+    pub region: RegionName,
+    /// The node that enrolls again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = "uuid")]
+    pub node_id: Option<NodeId>,
+    /// Until when it is good.
+    #[schema(value_type = String, format = DateTime)]
+    pub expires_at: Timestamp,
+    /// When it was used first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub used_at: Option<Timestamp>,
+    /// The node that used it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = "uuid")]
+    pub used_by: Option<NodeId>,
+    /// When it was made.
+    #[schema(value_type = String, format = DateTime)]
+    pub created_at: Timestamp,
+}
+
+/// A ticket that was just made. Its text is shown this once.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct CreatedTicket {
+    /// The ticket.
+    #[serde(flatten)]
+    pub ticket: Ticket,
+    /// What the new node is given (`nrt1.…`); absent when this answer was given before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
+}
+
+impl fmt::Debug for CreatedTicket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CreatedTicket").field("ticket", &self.ticket).finish_non_exhaustive()
+    }
+}
+
+page! {
+    /// A page of nodes.
+    NodePage of Node
+}
+
+page! {
+    /// A page of tickets.
+    TicketPage of Ticket
+}
