@@ -7,7 +7,7 @@ use std::process::{ExitCode, Stdio};
 use std::time::Instant;
 
 use clap::{Parser, Subcommand};
-use nemordp_tests::lab::{Host, HostNumber, Lab, LabError, Snapshot, extract_kernel, machine_kernel};
+use nemordp_tests::lab::{Host, HostNumber, KernelSource, Lab, LabError, Snapshot, machine_kernel};
 use nemordp_types::node::Acceleration;
 
 /// Simulated KVM hosts in namespaces of their own.
@@ -132,16 +132,14 @@ fn exec(host: &Host, words: &[String]) -> Outcome {
 }
 
 fn probe(lab: &Lab, kernel: Option<PathBuf>, image: Option<PathBuf>) -> Outcome {
-    let extracted = lab.dir().join("kernel");
-    let kernel = match (kernel, image) {
-        (Some(kernel), _) => kernel,
-        (None, Some(image)) => {
-            extract_kernel(&image, &extracted)?;
-            extracted
+    let source = match (kernel, image) {
+        (Some(kernel), _) => KernelSource::File(kernel),
+        (None, Some(image)) => KernelSource::Image(image),
+        (None, None) => {
+            KernelSource::File(machine_kernel().ok_or("no kernel in /boot: name one with --kernel or --image")?)
         }
-        (None, None) => machine_kernel().ok_or("no kernel in /boot: name one with --kernel or --image")?,
     };
-    say(match lab.acceleration(&kernel)? {
+    say(match lab.acceleration(&source)? {
         Acceleration::Kvm => "kvm",
         Acceleration::Tcg => "tcg",
         Acceleration::Simulated => "simulated",

@@ -20,15 +20,24 @@ const WHOLE_BOOT: Duration = Duration::from_secs(20);
 /// What a kernel prints when it has initialised all of itself and finds no root file system.
 const BOOTED: [&str; 3] = ["Unable to mount root fs", "Cannot open root device", "No working init found"];
 
+/// Where the kernel to boot lies.
+#[derive(Debug, Clone)]
+pub enum KernelSource {
+    /// A kernel file.
+    File(PathBuf),
+    /// A disk image that boots by itself: its newest kernel is taken out.
+    Image(PathBuf),
+}
+
 impl Lab {
     /// `Kvm` when this kernel boots under KVM to its end, else `Tcg`. Tried once for each boot of the machine, then
     /// remembered.
-    pub fn acceleration(&self, kernel: &Path) -> Result<Acceleration> {
+    pub fn acceleration(&self, source: &KernelSource) -> Result<Acceleration> {
         let known = self.read()?.kvm_works;
         let works = match known {
             Some(works) => works,
             None => {
-                let works = Path::new("/dev/kvm").exists() && boots(kernel, "kvm", "host", FIRST_LINE)?;
+                let works = Path::new("/dev/kvm").exists() && self.boots_under_kvm(source)?;
                 let mut held = self.hold()?;
                 held.state.kvm_works = Some(works);
                 held.save()?;
@@ -36,6 +45,19 @@ impl Lab {
             }
         };
         Ok(if works { Acceleration::Kvm } else { Acceleration::Tcg })
+    }
+
+    fn boots_under_kvm(&self, source: &KernelSource) -> Result<bool> {
+        match source {
+            KernelSource::File(kernel) => boots(kernel, "kvm", "host", FIRST_LINE),
+            KernelSource::Image(image) => {
+                let folder =
+                    tempfile::Builder::new().prefix("probe").tempdir_in(&self.dir).at("make a folder in", &self.dir)?;
+                let kernel = folder.path().join("kernel");
+                extract_kernel(image, &kernel)?;
+                boots(&kernel, "kvm", "host", FIRST_LINE)
+            }
+        }
     }
 }
 

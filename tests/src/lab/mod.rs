@@ -26,7 +26,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-pub use acceleration::{extract_kernel, machine_kernel};
+pub use acceleration::{KernelSource, extract_kernel, machine_kernel};
 pub use error::{LabError, Result};
 pub use host::{Host, HostNumber};
 pub use network::UPLINK;

@@ -195,7 +195,8 @@ fn mounts() -> BTreeSet<String> {
     text.lines().filter_map(|line| line.splitn(5, ' ').nth(4).map(str::to_owned)).collect()
 }
 
-/// Listening sockets of the processes that count, and those that no process owns up to.
+/// Listening sockets of the processes that count, and those that no process owns up to. A UDP client's socket looks
+/// like a server's: of UDP only the ports below the ephemeral ones are taken.
 fn sockets(processes: &[Facts]) -> Result<BTreeSet<String>> {
     let all = lines(&["ss", "--no-header", "--listening", "--tcp", "--udp", "--numeric", "--processes"])?;
     let counted = |line: &String| {
@@ -203,12 +204,17 @@ fn sockets(processes: &[Facts]) -> Result<BTreeSet<String>> {
             line.split("pid=").skip(1).filter_map(|part| part.split(',').next()?.parse::<i32>().ok()).peekable();
         pids.peek().is_none() || pids.any(|pid| processes.iter().any(|facts| facts.process.pid == pid))
     };
+    let served = |line: &String| {
+        const FIRST_EPHEMERAL: u16 = 32_768;
+        let port = line.split(' ').nth(4).and_then(|address| address.rsplit(':').next()?.parse().ok());
+        !line.starts_with("udp") || port.is_none_or(|port: u16| port < FIRST_EPHEMERAL)
+    };
     // Of the queue lengths nothing is kept: protocol, state, local address, processes.
     let short = |line: &String| {
         let words: Vec<&str> = line.split(' ').collect();
         [words.first(), words.get(4), words.get(6)].into_iter().flatten().copied().collect::<Vec<_>>().join(" ")
     };
-    Ok(all.iter().filter(|line| counted(line)).map(short).collect())
+    Ok(all.iter().filter(|line| counted(line) && served(line)).map(short).collect())
 }
 
 fn names_in(folder: &str) -> impl Iterator<Item = String> + use<> {
