@@ -1,0 +1,71 @@
+//! One noun a file.
+
+mod availability;
+mod credentials;
+mod instance;
+mod node;
+mod operation;
+mod order;
+mod plan;
+mod template;
+
+use clap::Subcommand;
+use nemordp_api::Operation;
+
+use crate::client::Client;
+use crate::error::Error;
+use crate::output::Output;
+use crate::watch;
+
+/// What can be done.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// What a customer bought.
+    #[command(subcommand)]
+    Order(order::Action),
+    /// The customers' desktops.
+    #[command(subcommand)]
+    Instance(instance::Action),
+    /// Machines that run the agent.
+    #[command(subcommand)]
+    Node(node::Action),
+    /// Golden disks.
+    #[command(subcommand)]
+    Template(template::Action),
+    /// What is sold.
+    #[command(subcommand)]
+    Plan(plan::Action),
+    /// Passwords, shown once.
+    #[command(subcommand)]
+    Credentials(credentials::Action),
+    /// Long work and its steps.
+    #[command(subcommand)]
+    Operation(operation::Action),
+    /// What can be had where, now.
+    Availability,
+}
+
+impl Command {
+    /// Does it.
+    ///
+    /// # Errors
+    /// Whatever the API or the way there says.
+    pub async fn run(self, client: &Client, output: &Output) -> Result<(), Error> {
+        match self {
+            Self::Order(action) => action.run(client, output).await,
+            Self::Instance(action) => action.run(client, output).await,
+            Self::Node(action) => action.run(client, output).await,
+            Self::Template(action) => action.run(client, output).await,
+            Self::Plan(action) => action.run(client, output).await,
+            Self::Credentials(action) => action.run(client, output).await,
+            Self::Operation(action) => action.run(client, output).await,
+            Self::Availability => availability::run(client, output).await,
+        }
+    }
+}
+
+/// Prints an accepted operation, or follows it to its end first.
+async fn accepted(client: &Client, output: &Output, operation: Operation, watch: bool) -> Result<(), Error> {
+    let operation = if watch { watch::until_done(client, output, &operation.id.to_string()).await? } else { operation };
+    output.one(&operation)
+}

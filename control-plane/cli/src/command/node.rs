@@ -1,0 +1,120 @@
+//! Nodes, and the tickets that let them in.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+use nemordp_api::{CreatedTicket, NewTicket, Node, Overcommit};
+use nemordp_types::{NodeId, RegionName};
+
+use crate::client::Client;
+use crate::error::Error;
+use crate::output::{Output, Row, cell};
+
+/// What can be done with nodes.
+#[derive(Debug, Subcommand)]
+pub enum Action {
+    /// Lists them.
+    List,
+    /// Shows one.
+    Show {
+        /// Its id.
+        id: NodeId,
+    },
+    /// Makes a one-use ticket for a machine that shall become a node.
+    Ticket(NewNode),
+    /// No new instances on it; those it has stay.
+    Cordon {
+        /// Its id.
+        id: NodeId,
+    },
+    /// New instances again.
+    Uncordon {
+        /// Its id.
+        id: NodeId,
+    },
+}
+
+/// A ticket's terms.
+#[derive(Debug, Args)]
+pub struct NewNode {
+    /// Where the machine stands.
+    #[arg(long)]
+    region: RegionName,
+    /// Only for this node, whose certificate expired.
+    #[arg(long)]
+    node: Option<NodeId>,
+    /// How long it is good.
+    #[arg(long)]
+    lifetime_minutes: Option<u32>,
+    /// Processors sold per hundred that exist; with memory_percent.
+    #[arg(long, requires = "memory_percent")]
+    vcpu_percent: Option<u32>,
+    /// Memory sold per hundred that exist; with vcpu_percent.
+    #[arg(long, requires = "vcpu_percent")]
+    memory_percent: Option<u32>,
+    /// Write the ticket into this file, readable by its owner only, instead of printing it.
+    #[arg(long)]
+    file: Option<PathBuf>,
+}
+
+impl Action {
+    pub(super) async fn run(self, client: &Client, output: &Output) -> Result<(), Error> {
+        match self {
+            Self::List => output.rows(&client.list::<Node>("v1/nodes", &[], usize::MAX).await?),
+            Self::Show { id } => output.one(&client.get::<Node>(&format!("v1/nodes/{id}"), &[]).await?),
+            Self::Ticket(terms) => terms.run(client, output).await,
+            Self::Cordon { id } => output.one(&client.post_empty::<Node>(&format!("v1/nodes/{id}/cordon")).await?),
+            Self::Uncordon { id } => output.one(&client.post_empty::<Node>(&format!("v1/nodes/{id}/uncordon")).await?),
+        }
+    }
+}
+
+impl NewNode {
+    async fn run(self, client: &Client, output: &Output) -> Result<(), Error> {
+        let overcommit = match (self.vcpu_percent, self.memory_percent) {
+            (Some(vcpu_percent), Some(memory_percent)) => Some(Overcommit { vcpu_percent, memory_percent }),
+            (None, _) | (_, None) => None,
+        };
+        let request =
+            NewTicket { region: self.region, overcommit, node_id: self.node, lifetime_minutes: self.lifetime_minutes };
+        let created: CreatedTicket = client.post("v1/nodes/tickets", &request).await?;
+        let text = created.text.clone().ok_or_else(|| {
+            Error::Usage(
+                "this ticket was made before under the same idempotency key; its text was shown then".to_owned(),
+            )
+        })?;
+        match self.file {
+            None => output.text(&text, &created),
+            Some(file) => write_private(&file, &text),
+        }
+    }
+}
+
+/// A file that only its owner reads, from its first byte on.
+fn write_private(file: &std::path::Path, text: &str) -> Result<(), Error> {
+    use std::io::Write as _;
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let open = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(file);
+    open.and_then(|mut opened| writeln!(opened, "{text}"))
+        .map_err(|error| Error::File { path: file.display().to_string(), why: error.to_string() })
+}
+
+impl Row for Node {
+    const HEADS: &'static [&'static str] =
+        &["ID", "NAME", "REGION", "POLICY", "AVAILABILITY", "VCPU", "MEMORY", "AGENT", "RUNS ON", "HEARTBEAT"];
+
+    fn cells(&self) -> Vec<String> {
+        vec![
+            self.id.to_string(),
+            self.name.clone(),
+            self.region.to_string(),
+            self.policy.to_string(),
+            self.availability.to_string(),
+            format!("{}/{}", self.vcpu_reserved.0, self.vcpu.0),
+            format!("{}/{} MiB", self.memory_reserved_mib.0, self.memory_mib.0),
+            self.agent_address.clone(),
+            format!("{} {}", self.hypervisor, self.acceleration),
+            cell(self.last_heartbeat_at),
+        ]
+    }
+}
