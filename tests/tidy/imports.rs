@@ -17,7 +17,7 @@ const RULES: &[(&str, &[&str])] = &[
 ];
 
 /// Every place that breaks a rule.
-pub fn violations() -> Vec<String> {
+pub(crate) fn violations() -> Vec<String> {
     let mut problems = Vec::new();
     for source in rust_sources() {
         for (folder, forbidden) in RULES {
@@ -45,7 +45,8 @@ struct CrateModules(Vec<String>);
 impl<'ast> Visit<'ast> for CrateModules {
     fn visit_item_mod(&mut self, module: &'ast syn::ItemMod) {
         let for_tests = module.attrs.iter().any(|attribute| {
-            attribute.path().is_ident("cfg") && attribute.parse_args::<syn::Path>().is_ok_and(|path| path.is_ident("test"))
+            attribute.path().is_ident("cfg")
+                && attribute.parse_args::<syn::Path>().is_ok_and(|path| path.is_ident("test"))
         });
         if !for_tests {
             syn::visit::visit_item_mod(self, module);

@@ -132,7 +132,8 @@ fn modules_import_only_downwards() {
 #[test]
 fn nothing_of_the_machine_it_was_written_on_stays() {
     let folder = root();
-    let workshop = folder.parent().and_then(|parent| parent.to_str()).filter(|parent| parent.len() > 1).unwrap_or("/nowhere");
+    let workshop =
+        folder.parent().and_then(|parent| parent.to_str()).filter(|parent| parent.len() > 1).unwrap_or("/nowhere");
     let needle = format!("{workshop}/");
     let mut problems = Vec::new();
     for ending in [".rs", ".md", ".toml", ".sh", ".yml", ".json", "Makefile", ".ci/run"] {
@@ -166,7 +167,8 @@ fn the_architecture_names_files_that_exist() {
     let text = std::fs::read_to_string(root().join("ARCHITECTURE.md")).unwrap();
     let mut problems = Vec::new();
     for word in text.split('`') {
-        let is_path = word.contains('/') && !word.contains([' ', '{', '*', '<', ':', '\n', '$']) && !word.starts_with('/');
+        let is_path =
+            word.contains('/') && !word.contains([' ', '{', '*', '<', ':', '\n', '$']) && !word.starts_with('/');
         if is_path && word.contains('.') && !root().join(word).exists() {
             problems.push(format!("ARCHITECTURE.md names {word}, which is not there"));
         }

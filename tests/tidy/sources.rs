@@ -4,15 +4,15 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// A Rust file of ours, its path relative to the root.
-pub struct Source {
+pub(crate) struct Source {
     /// `agent/src/main.rs`
-    pub path: String,
+    pub(crate) path: String,
     /// What it says.
-    pub text: String,
+    pub(crate) text: String,
 }
 
 /// The root of the repository.
-pub fn root() -> PathBuf {
+pub(crate) fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_path_buf()
 }
 
@@ -29,12 +29,12 @@ fn tracked() -> Vec<String> {
 }
 
 /// Text of every file whose path ends so.
-pub fn files_with(ending: &str) -> Vec<(String, String)> {
+pub(crate) fn files_with(ending: &str) -> Vec<(String, String)> {
     let files = tracked().into_iter().filter(|path| path.ends_with(ending));
     files.filter_map(|path| std::fs::read_to_string(root().join(&path)).ok().map(|text| (path, text))).collect()
 }
 
 /// Every Rust file.
-pub fn rust_sources() -> Vec<Source> {
+pub(crate) fn rust_sources() -> Vec<Source> {
     files_with(".rs").into_iter().map(|(path, text)| Source { path, text }).collect()
 }

@@ -1,0 +1,67 @@
+# The only list of commands. Targets that need packages install them first; nothing is started that was not running.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+TRY_DIR ?= $(CURDIR)/.try
+SIM ?=
+CARGO ?= cargo
+SETUP := tests/setup/packages.sh
+
+.PHONY: help try try-down test check format bless deny setup-build setup-live setup-test template bench-order clean
+
+help: ## This list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
+
+ifeq ($(SIM),1)
+try: ## One order from API to proven login (SIM=1: without hypervisor and root)
+	$(SETUP) compiler
+	$(CARGO) build -p nemordp-control-plane -p nemordp -p nemordp-tests --bin nemordp-control-plane --bin nemordp --bin nemordp-try --no-default-features --features nemordp-tests/try
+	$(CARGO) build -p nemordp-agent --bin nemordp-agent --no-default-features --features sim
+	target/debug/nemordp-try up --sim --dir $(TRY_DIR)-sim
+else
+try: setup-build setup-live
+	$(CARGO) build --workspace --bins
+	target/debug/nemordp-try up --dir $(TRY_DIR)
+endif
+
+try-down: ## Stop what `make try` started and remove it; ends by saying what is left
+	@test -x target/debug/nemordp-try || { echo "nothing was started"; exit 0; }
+	@if test -d $(TRY_DIR); then target/debug/nemordp-try down --dir $(TRY_DIR); fi
+	@if test -d $(TRY_DIR)-sim; then target/debug/nemordp-try down --sim --dir $(TRY_DIR)-sim; fi
+
+test: setup-build setup-live setup-test ## Install what the tests need and run them all, the live ones included
+	$(CARGO) fmt --all --check
+	$(CARGO) build --workspace --bins
+	$(CARGO) test --workspace --no-fail-fast
+
+check: setup-build ## Formatting, lints, documentation
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --document-private-items
+
+format: ## Format the code
+	$(CARGO) fmt --all
+
+bless: ## Write the golden files anew; look at the difference before you commit it
+	BLESS=1 $(CARGO) test --workspace --no-fail-fast golden
+
+deny: ## Licences, bans, sources of the dependencies (needs cargo-deny)
+	$(CARGO) deny check licenses bans sources
+
+template: setup-build setup-live ## Build the debian-12-xrdp template into .try/templates
+	$(CARGO) build -p nemordp-installer
+	target/debug/nemordp-installer template build debian-12-xrdp --out $(TRY_DIR)/templates --cache $(TRY_DIR)/cache
+
+bench-order: setup-build setup-live setup-test ## Seconds from order to proven login beside the bare floor and virt-clone
+	$(CARGO) build --workspace --bins
+	target/debug/nemordp-bench-order --dir $(TRY_DIR)-bench
+
+setup-build: ## Packages for building
+	$(SETUP) build
+
+setup-live: ## Packages for real guests
+	$(SETUP) live
+
+setup-test: ## Packages that only tests need
+	$(SETUP) test
