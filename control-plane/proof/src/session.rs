@@ -2,7 +2,6 @@
 
 mod evidence;
 
-use std::mem;
 use std::net::SocketAddr;
 
 use ironrdp_connector::{
@@ -151,12 +150,11 @@ fn credentials(credential: &Credential) -> Credentials {
     }
 }
 
-/// Takes the password out of the connector again.
+/// Takes the password out of the connector again; licensing still needs the name.
 fn wipe(credentials: &mut Credentials) {
-    match mem::replace(credentials, Credentials::UsernamePassword { username: String::new(), password: String::new() })
-    {
-        Credentials::UsernamePassword { mut password, .. } => password.zeroize(),
-        Credentials::SmartCard { mut pin, .. } => pin.zeroize(),
+    match credentials {
+        Credentials::UsernamePassword { password, .. } => password.zeroize(),
+        Credentials::SmartCard { pin, .. } => pin.zeroize(),
     }
 }
 

@@ -16,7 +16,7 @@ use nemordp_types::template::RdpSecurity;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
 
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(30);
 const PROGRAMS: [&str; 3] = ["Xvfb", "winpr-hash", "freerdp-shadow-cli"];
 
 /// A process that ends with the test.
