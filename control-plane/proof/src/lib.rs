@@ -17,7 +17,7 @@
 //!
 //! Map: [`Target`], [`Credential`], [`CertificatePin`] what is asked · [`prove()`] the proof · [`Verdict`] the answer, its
 //! [`Failure`](nemordp_types::Failure) and what the guest agent's word adds · [`readiness()`], [`wait_until_ready`] whether
-//! an RDP server answers at all, without any password · [`fake`] (feature `fake`) an NLA server of our own.
+//! an RDP server answers at all, without any password · module `fake` (feature `fake`) an NLA server of our own.
 
 #[cfg(feature = "fake")]
 pub mod fake;

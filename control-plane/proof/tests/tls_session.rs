@@ -4,7 +4,7 @@
 
 use std::borrow::Cow;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use ironrdp_core::{Encode, decode, encode_vec};
@@ -130,7 +130,11 @@ impl Connection {
                         .await;
                     joined += 1;
                 }
-                other => panic!("not expected while channels are joined: {other:?}"),
+                McsMessage::AttachUserConfirm(_)
+                | McsMessage::ChannelJoinConfirm(_)
+                | McsMessage::SendDataRequest(_)
+                | McsMessage::SendDataIndication(_)
+                | McsMessage::DisconnectProviderUltimatum(_) => panic!("not expected while channels are joined"),
             }
         }
         channels
@@ -260,4 +264,36 @@ async fn a_complete_sequence_without_the_session_proves_nothing() {
     let (target, _server) = serve(Then::Paint, None).await;
     let verdict = prove(&target, &credential(), Duration::from_secs(2)).await;
     assert_eq!(verdict, Verdict::TimedOut { stage: Stage::Activated });
+}
+
+/// Everything that is logged on this thread, at every level.
+#[derive(Debug, Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn nothing_of_the_exchange_reaches_a_log() {
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber =
+        tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_writer(move || writer.clone()).finish();
+    let _guard = tracing::subscriber::set_default(subscriber);
+    let (target, server) = serve(Then::Speak, None).await;
+    assert!(prove(&target, &credential(), PATIENCE).await.is_accepted());
+    assert_eq!(server.await.unwrap().password, "S3cret ✓");
+    let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    assert!(text.contains("login proof"), "{text}");
+    for secret in ["S3cret", "ironrdp", "sspi"] {
+        assert!(!text.contains(secret), "{secret} stands in the log: {text}");
+    }
 }

@@ -144,6 +144,18 @@ async fn a_right_password_without_the_right_to_log_on_is_not_accepted() {
 }
 
 #[tokio::test]
+async fn a_server_that_does_not_know_the_password_cannot_make_up_the_proof() {
+    let (fake, accounts) = fake(FakeOptions::default()).await;
+    // A signature has 16 bytes, a hash 32; what is shorter than a signature must not break anything either.
+    for length in [0, 3, 16, 48, 300] {
+        accounts.set_answer(&user(), Answer::Forged(length));
+        let verdict = prove(&windows(&fake), &credential("right"), PATIENCE).await;
+        assert!(matches!(verdict, Verdict::NotRdp { stage: Stage::CredentialSent, .. }), "{length}: {verdict}");
+        assert!(!verdict.to_string().contains("library"), "{length}: {verdict}");
+    }
+}
+
+#[tokio::test]
 async fn without_authorization_result_the_password_is_proven_unless_the_target_demands_more() {
     let (fake, _accounts) = fake(FakeOptions { protocol: FakeProtocol::Hybrid, ..FakeOptions::default() }).await;
     let demanding = windows(&fake);

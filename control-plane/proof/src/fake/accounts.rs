@@ -18,6 +18,8 @@ pub enum Answer {
     Status(NtStatus),
     /// A right password, but no right to log on through RDP.
     NotAuthorized,
+    /// A made-up `pubKeyAuth` of this many bytes, whatever the password: a server that does not know it.
+    Forged(usize),
     /// The connection ends without a word, whatever the password.
     Drop,
     /// Nothing more, whatever the password.

@@ -85,6 +85,10 @@ async fn nla(server: &Server, stream: &mut (impl AsyncRead + AsyncWrite + Unpin)
         let answer = *looked_up.lock().unwrap_or_else(PoisonError::into_inner);
         match answer {
             Answer::Status(status) => return refuse(stream, status).await,
+            Answer::Forged(length) => {
+                let forged = TsRequest { pub_key_auth: Some(vec![1; length]), ..TsRequest::default() };
+                return send(stream, &forged).await;
+            }
             Answer::Drop => return stream.shutdown().await,
             Answer::Hang => return hang(stream).await,
             Answer::Honest | Answer::NotAuthorized => {}
