@@ -100,7 +100,7 @@ pin_qemu() {
 }
 
 install() {
-    apt-get install --yes --quiet --no-install-recommends \
+    apt-get install --yes --quiet --no-install-recommends --no-remove \
         -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold "$@" </dev/null
 }
 

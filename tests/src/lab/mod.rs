@@ -30,7 +30,7 @@ pub use acceleration::{KernelSource, extract_kernel, machine_kernel};
 pub use error::{LabError, Result};
 pub use host::{Host, HostNumber};
 pub use network::UPLINK;
-pub use process::{Facts, Finished, MARK, ProcessRef, ending, poll};
+pub use process::{Facts, Finished, MARK, ProcessRef, ending, poll, poll_every};
 pub use screenshot::{CertificateCheck, RdpTarget, Screenshot, rdp_screenshot};
 pub use snapshot::{Difference, Snapshot};
 

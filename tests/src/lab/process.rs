@@ -20,8 +20,17 @@ pub const MARK: &str = "NEMORDP_LAB";
 const SEARCH_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 const POLL: Duration = Duration::from_millis(10);
 
-/// Asks again until there is an answer or the time is over.
-pub fn poll<T>(limit: Duration, mut ask: impl FnMut() -> Result<Option<T>>) -> Result<Option<T>> {
+/// Asks again, after ever so short a pause, until there is an answer or the time is over.
+pub fn poll<T>(limit: Duration, ask: impl FnMut() -> Result<Option<T>>) -> Result<Option<T>> {
+    poll_every(POLL, limit, ask)
+}
+
+/// `poll` with a pause of that length.
+pub fn poll_every<T>(
+    pause: Duration,
+    limit: Duration,
+    mut ask: impl FnMut() -> Result<Option<T>>,
+) -> Result<Option<T>> {
     let end = Instant::now() + limit;
     loop {
         if let Some(answer) = ask()? {
@@ -30,7 +39,7 @@ pub fn poll<T>(limit: Duration, mut ask: impl FnMut() -> Result<Option<T>>) -> R
         if Instant::now() >= end {
             return Ok(None);
         }
-        std::thread::sleep(POLL);
+        std::thread::sleep(pause);
     }
 }
 

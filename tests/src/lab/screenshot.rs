@@ -12,12 +12,14 @@ use nix::sys::signal::Signal;
 use secrecy::{ExposeSecret, SecretString};
 
 use super::error::{During, LabError, Result};
-use super::process::{self, ProcessRef, poll, tool};
+use super::process::{self, ProcessRef, poll_every, tool};
 
 const WIDTH: usize = 1024;
 const HEIGHT: usize = 700;
-/// A desktop that has looked the same for so long is drawn to the end.
-const SETTLED: Duration = Duration::from_millis(1500);
+/// A desktop that has looked the same for so long is drawn to the end, also on an emulated processor.
+const SETTLED: Duration = Duration::from_secs(3);
+/// Pause between two looks; each costs the machine some time that an emulated guest could use.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
 const PROGRAMS: &[&str] = &["Xvfb", "xauth", "xwd", "convert", "xfreerdp", "setpriv"];
 
 /// How the client treats the server's certificate.
@@ -80,7 +82,7 @@ struct Seen {
 
 fn wait_for_desktop(client: &mut Owned, screen: &Screen, limit: Duration, log: &Path) -> Result<Seen> {
     let mut last: Option<(Vec<u8>, Instant)> = None;
-    let drawn = poll(limit, || {
+    let drawn = poll_every(LOOK_EVERY, limit, || {
         if let Some(status) = client.child.try_wait().during(|| "wait for xfreerdp".to_owned())? {
             let (status, output) = (process::ending(status), last_words(log));
             return Err(LabError::Command { command: "xfreerdp".to_owned(), status, output });
@@ -91,7 +93,7 @@ fn wait_for_desktop(client: &mut Owned, screen: &Screen, limit: Duration, log: &
             return Ok(None);
         }
         match &last {
-            Some((same, since)) if *same == pixels => Ok((since.elapsed() >= SETTLED).then_some(())),
+            Some((earlier, since)) if alike(earlier, &pixels) => Ok((since.elapsed() >= SETTLED).then_some(())),
             Some(_) | None => {
                 last = Some((pixels, Instant::now()));
                 Ok(None)
@@ -106,6 +108,12 @@ fn wait_for_desktop(client: &mut Owned, screen: &Screen, limit: Duration, log: &
             context: format!("; the RDP client said: {}", last_words(log)),
         }),
     }
+}
+
+/// Whether less than a hundredth of the picture differs: a clock and a load meter never come to rest.
+fn alike(one: &[u8], other: &[u8]) -> bool {
+    let changed = one.chunks_exact(3).zip(other.chunks_exact(3)).filter(|(one, other)| one != other).count();
+    one.len() == other.len() && changed * 100 < one.len() / 3
 }
 
 fn start_client(target: &RdpTarget, screen: &Screen, home: &Path, log: &Path) -> Result<Owned> {
@@ -344,6 +352,16 @@ mod tests {
             *byte = if index % 7 == 0 { 40 } else { 200 };
         }
         assert!(!Tones::of(&pixels).is_blank());
+    }
+
+    #[test]
+    fn a_ticking_clock_is_no_change_and_a_new_window_is() {
+        let calm = vec![10_u8; WIDTH * HEIGHT * 3];
+        let mut other = calm.clone();
+        other[..80 * 20 * 3].fill(200);
+        assert!(alike(&calm, &other));
+        other[..200 * 100 * 3].fill(200);
+        assert!(!alike(&calm, &other));
     }
 
     #[test]
