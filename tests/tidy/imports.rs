@@ -12,7 +12,7 @@ const RULES: &[(&str, &[&str])] = &[
     ("control-plane/src/grpc", &["http", "console"]),
     ("control-plane/src/pki", &["http", "grpc", "app", "saga", "reconcile"]),
     ("agent/src/host", &["instance", "rpc", "uplink", "metrics", "journal"]),
-    ("agent/src/instance", &["rpc", "uplink", "metrics"]),
+    ("agent/src/instance", &["rpc", "uplink"]),
     ("agent/src/journal", &["instance", "rpc", "uplink", "host"]),
 ];
 

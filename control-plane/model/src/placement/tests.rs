@@ -1,3 +1,5 @@
+//! Placement never chooses a node without room, and explains each refusal.
+
 use nemordp_types::Reason;
 use proptest::prelude::*;
 

@@ -1,3 +1,5 @@
+//! Which failure, remedy and explanation each verdict leads to.
+
 use super::*;
 use nemordp_types::LoginName;
 
