@@ -7,6 +7,7 @@ use std::io::{BufRead, BufReader};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use nemordp_tests::lab::{CertificateCheck, RdpTarget, poll, rdp_screenshot};
@@ -14,6 +15,9 @@ use secrecy::SecretString;
 
 const LIMIT: Duration = Duration::from_secs(30);
 const PROGRAMS: [&str; 8] = ["openssl", "Xvfb", "xauth", "xlogo", "xwd", "convert", "xfreerdp", "freerdp-shadow-cli"];
+
+/// One test at a time: servers that look for a free display or port at the same instant can take the same one.
+static MACHINE: Mutex<()> = Mutex::new(());
 
 struct Ended(Child);
 
@@ -80,21 +84,20 @@ impl Desktop {
 const PASSWORD: &str = "correct horse";
 const NT_HASH: &str = "cfc43211ba8dc470832267827cac1407";
 
-fn available() -> bool {
+/// The machine to itself, or nothing (and a line why) where a program is missing.
+fn machine() -> Option<MutexGuard<'static, ()>> {
     let folders = ["/usr/bin", "/usr/local/bin"];
-    let missing =
-        PROGRAMS.iter().find(|program| !folders.iter().any(|folder| Path::new(folder).join(program).exists()));
-    if let Some(missing) = missing {
+    let is_there = |program: &str| folders.iter().any(|folder| Path::new(folder).join(program).exists());
+    if let Some(missing) = PROGRAMS.iter().find(|program| !is_there(program)) {
         println!("skipped: {missing} is not installed (tests/setup/packages.sh live test)");
+        return None;
     }
-    missing.is_none()
+    Some(MACHINE.lock().unwrap_or_else(PoisonError::into_inner))
 }
 
 #[test]
 fn a_desktop_is_on_the_picture() {
-    if !available() {
-        return;
-    }
+    let Some(_machine) = machine() else { return };
     let desktop = Desktop::start(true);
     let file = desktop.home.path().join("desktop.png");
     let picture = rdp_screenshot(&desktop.target(PASSWORD), &file, LIMIT).expect("a picture");
@@ -108,9 +111,7 @@ fn a_desktop_is_on_the_picture() {
 
 #[test]
 fn a_wrong_password_gives_no_picture_and_stays_out_of_the_error() {
-    if !available() {
-        return;
-    }
+    let Some(_machine) = machine() else { return };
     let desktop = Desktop::start(true);
     let file = desktop.home.path().join("desktop.png");
     let error = rdp_screenshot(&desktop.target("wrong horse"), &file, LIMIT).expect_err("refused");
@@ -121,9 +122,7 @@ fn a_wrong_password_gives_no_picture_and_stays_out_of_the_error() {
 
 #[test]
 fn the_certificate_that_was_expected_is_taken() {
-    if !available() {
-        return;
-    }
+    let Some(_machine) = machine() else { return };
     let desktop = Desktop::start(true);
     let certificate = desktop.home.path().join(".config/freerdp/shadow/shadow.crt");
     let mut command = Command::new("openssl");
@@ -139,9 +138,7 @@ fn the_certificate_that_was_expected_is_taken() {
 
 #[test]
 fn a_certificate_that_was_not_expected_gets_no_password() {
-    if !available() {
-        return;
-    }
+    let Some(_machine) = machine() else { return };
     let desktop = Desktop::start(true);
     let file = desktop.home.path().join("desktop.png");
     let target = RdpTarget { certificate: CertificateCheck::Sha256("ab".repeat(32)), ..desktop.target(PASSWORD) };
@@ -151,9 +148,7 @@ fn a_certificate_that_was_not_expected_gets_no_password() {
 
 #[test]
 fn a_blank_screen_is_no_desktop() {
-    if !available() {
-        return;
-    }
+    let Some(_machine) = machine() else { return };
     let desktop = Desktop::start(false);
     let file = desktop.home.path().join("desktop.png");
     let error = rdp_screenshot(&desktop.target(PASSWORD), &file, Duration::from_secs(4)).expect_err("nothing to see");

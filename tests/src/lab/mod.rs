@@ -19,6 +19,7 @@ mod process;
 mod screenshot;
 mod snapshot;
 mod state;
+mod turn;
 
 use std::fs;
 use std::net::Ipv4Addr;
@@ -36,6 +37,7 @@ pub use snapshot::{Difference, Snapshot};
 
 use error::During;
 use state::{Held, Program, State};
+use turn::Turn;
 
 /// What a lab needs on the machine.
 const PROGRAMS: &[&str] = &[
@@ -223,7 +225,7 @@ impl Lab {
     }
 }
 
-/// The bridge and the machine's address on it. Recorded before it is made, under the machine-wide lock of choosing.
+/// The bridge and the machine's address on it. Recorded before it is made, under the machine-wide turn of choosing.
 fn ensure_bridge(held: &mut Held) -> Result<(String, Ipv4Addr)> {
     let name = network::bridge_name(&held.state.id);
     if let (true, Some(_), Some(address)) = (network::exists(&name), &held.state.bridge, held.state.machine_address()) {
@@ -236,7 +238,7 @@ fn ensure_bridge(held: &mut Held) -> Result<(String, Ipv4Addr)> {
     if network::exists(&name) {
         return Err(LabError::NotOurs(format!("network link {name}")));
     }
-    let _choosing = network::choosing()?;
+    let _turn = Turn::wait("subnet")?;
     held.state.subnet = Some(network::free_subnet()?);
     held.state.bridge = Some(name.clone());
     held.save()?;

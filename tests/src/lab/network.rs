@@ -2,15 +2,13 @@
 //! (the range that RFC 2544 sets aside for test rigs). No firewall rule, no sysctl, no route but the connected one.
 
 use std::net::Ipv4Addr;
-use std::os::linux::net::SocketAddrExt;
-use std::os::unix::net::{SocketAddr, UnixListener};
 use std::path::Path;
 use std::time::Duration;
 
 use serde::Deserialize;
 
 use super::error::{During, LabError, Result};
-use super::process::{poll, run_tool};
+use super::process::run_tool;
 
 /// A host's end of its cable.
 pub const UPLINK: &str = "up0";
@@ -89,23 +87,6 @@ pub(super) fn remove(link: &str) -> Result<()> {
         Err(_) if !exists(link) => Ok(()),
         Err(error) => Err(error),
     }
-}
-
-/// Held while a subnet is chosen and taken, so that two labs cannot choose the same one. It is a name in the
-/// kernel, not a file, and vanishes with its holder.
-pub(super) fn choosing() -> Result<UnixListener> {
-    let limit = Duration::from_mins(1);
-    let address = SocketAddr::from_abstract_name("nemordp-lab/subnet").during(|| "name a lock".to_owned())?;
-    let lock = poll(limit, || match UnixListener::bind_addr(&address) {
-        Ok(lock) => Ok(Some(lock)),
-        Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => Ok(None),
-        Err(error) => Err(error).during(|| "take a lock".to_owned()),
-    })?;
-    lock.ok_or_else(|| LabError::Deadline {
-        what: "another lab's choice of its subnet".to_owned(),
-        limit,
-        context: String::new(),
-    })
 }
 
 /// A /24 that nothing on this machine uses.

@@ -13,6 +13,7 @@ use secrecy::{ExposeSecret, SecretString};
 
 use super::error::{During, LabError, Result};
 use super::process::{self, ProcessRef, poll_every, tool};
+use super::turn::Turn;
 
 const WIDTH: usize = 1024;
 const HEIGHT: usize = 700;
@@ -204,6 +205,8 @@ impl Screen {
         let authority = work.join("authority");
         // The server takes any display's cookie from the file; the client's entry is added below.
         authorise(&authority, ":0")?;
+        // Two servers that look for a free number at the same instant can take the same one.
+        let _turn = Turn::wait("display")?;
         let folder = SocketFolder::remember();
         let mut server = tool("setpriv");
         server.args([
