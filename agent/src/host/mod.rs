@@ -4,6 +4,17 @@
 //! helps. What an instance is stands in the hypervisor itself (the mark in the domain's metadata), so that a restarted
 //! agent reads back what is there.
 
+pub mod disk;
+#[cfg(test)]
+mod golden;
+pub mod guest;
+#[cfg(feature = "libvirt")]
+pub mod libvirt;
+pub mod network;
+pub mod process;
+pub mod seed;
+pub mod xml;
+
 use std::future::Future;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
