@@ -119,8 +119,8 @@ fn optional<T>(text: String, parse: impl FnOnce(String) -> Result<T, Failure>) -
     if text.is_empty() { Ok(None) } else { parse(text).map(Some) }
 }
 
-impl From<PowerAction> for v1::PowerAction {
-    fn from(action: PowerAction) -> Self {
+impl From<&PowerAction> for v1::PowerAction {
+    fn from(action: &PowerAction) -> Self {
         match action {
             PowerAction::Start => Self::Start,
             PowerAction::Stop => Self::Stop,
