@@ -26,6 +26,8 @@ use nemordp_types::node::{NodeInventory, NodeLoad};
 use nemordp_types::{Failure, InstallationId, InstanceId, LoginName, StorageClass, Template, TemplateDigest};
 use secrecy::SecretString;
 
+use crate::config::{LibvirtConfig, NetworkConfig};
+
 use super::disk::{Disks, file};
 use super::network::NetworkSettings;
 use super::network::table::Tables;
@@ -44,8 +46,18 @@ pub struct LibvirtHost {
 }
 
 impl LibvirtHost {
-    /// Checks the settings, makes the directories, and reaches libvirt once. Changes no domain, network or rule.
+    /// Opens what the agent's configuration describes. Changes no domain, network or rule.
     pub async fn open(
+        libvirt: &LibvirtConfig,
+        network: &NetworkConfig,
+        installation: InstallationId,
+    ) -> Result<Self, Failure> {
+        let settings = settings::from_config(libvirt)?;
+        Self::with_settings(settings, settings::network_from_config(network), installation).await
+    }
+
+    /// Checks the settings, makes the directories, and reaches libvirt once.
+    pub async fn with_settings(
         settings: LibvirtSettings,
         network: NetworkSettings,
         installation: InstallationId,

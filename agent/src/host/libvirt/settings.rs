@@ -1,11 +1,20 @@
-//! What the operator decides about libvirt on this node.
+//! What the operator decides about libvirt on this node, and what follows from the agent's configuration.
 
 use std::path::PathBuf;
 
-use nemordp_types::MiB;
-use nemordp_types::node::Acceleration;
+use nemordp_types::node::{Acceleration, EndpointPool};
+use nemordp_types::{Bytes, Failure, MiB};
 
-use crate::host::disk::DiskSettings;
+use crate::config::{LibvirtAcceleration, LibvirtConfig, NetworkConfig};
+use crate::host::disk::{DiskSettings, PoolSettings};
+use crate::host::network::NetworkSettings;
+
+/// Clones that run at once on one kind of storage: each is a few writes of metadata.
+const CLONE_WIDTH: usize = 4;
+/// What stays free on every pool, so that running guests can still write.
+const KEEP_FREE: Bytes = Bytes(1 << 30);
+/// Who QEMU runs as, by distribution: Debian and Ubuntu, then Fedora and its relatives.
+const QEMU_USERS: [&str; 2] = ["libvirt-qemu", "qemu"];
 
 /// How to reach libvirt and what domains look like.
 #[derive(Debug, Clone)]
@@ -46,4 +55,37 @@ impl LibvirtSettings {
             disks,
         }
     }
+}
+
+/// Settings from the agent's configuration. Templates lie in the first pool.
+pub fn from_config(config: &LibvirtConfig) -> Result<LibvirtSettings, Failure> {
+    let first = config.pools.first().ok_or_else(|| Failure::field("pools", "name at least one pool"))?;
+    let template_dir = first.path.join("templates");
+    let pools = config.pools.iter().map(|pool| PoolSettings {
+        storage_class: pool.storage_class.clone(),
+        path: pool.path.clone(),
+        clone_width: CLONE_WIDTH,
+    });
+    let exists = |name: &&&str| matches!(nix::unistd::User::from_name(name), Ok(Some(_)));
+    let owner = QEMU_USERS.iter().find(exists).map(ToString::to_string);
+    let qemu_img = PathBuf::from("qemu-img");
+    let disks = DiskSettings { template_dir, pools: pools.collect(), qemu_img, owner, keep_free: KEEP_FREE };
+    let acceleration = match config.acceleration {
+        LibvirtAcceleration::Kvm => Acceleration::Kvm,
+        LibvirtAcceleration::Tcg => Acceleration::Tcg,
+    };
+    let usual = LibvirtSettings::new(acceleration, disks);
+    Ok(LibvirtSettings { uri: config.uri.clone(), memory_reserve: config.reserve_memory_mib, ..usual })
+}
+
+/// Network settings from the agent's configuration.
+#[must_use]
+pub fn network_from_config(config: &NetworkConfig) -> NetworkSettings {
+    let endpoints =
+        EndpointPool { address: config.public_address, first_port: config.first_port, last_port: config.last_port };
+    let mut settings = NetworkSettings::new(config.private_subnet, endpoints);
+    settings.bridge.clone_from(&config.bridge);
+    settings.dns_forwarders.clone_from(&config.dns_servers);
+    settings.closed_destinations.clone_from(&config.closed_destinations);
+    settings
 }
