@@ -1,7 +1,7 @@
 //! The agent's configuration: TOML, overlaid by the environment, checked once; nothing else reads either.
 //!
 //! Environment variables begin with `NEMORDP_AGENT_`; a double underscore goes one table deeper
-//! (`NEMORDP_AGENT_NETWORK__UPLINK=eth0`). Secrets never stand here, only paths of files that hold them.
+//! (`NEMORDP_AGENT_NETWORK__BRIDGE=br-desks`). Secrets never stand here, only paths of files that hold them.
 
 mod host;
 mod text;
@@ -205,7 +205,11 @@ fn refused(error: figment::Error) -> Failure {
 }
 
 fn join(parent: &str, name: &str) -> String {
-    if parent.is_empty() || parent.ends_with(name) { name.to_owned() } else { format!("{parent}.{name}") }
+    match parent.rsplit('.').next() {
+        _ if parent.is_empty() => name.to_owned(),
+        Some(last) if last == name => parent.to_owned(),
+        Some(_) | None => format!("{parent}.{name}"),
+    }
 }
 
 #[cfg(test)]

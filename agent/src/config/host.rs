@@ -10,8 +10,6 @@ use serde::Deserialize;
 use super::text::from_text;
 use crate::host::network::Ipv4Network;
 
-use crate::host::network::Ipv4Network;
-
 /// Which host the agent runs on.
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -43,27 +41,6 @@ pub struct LibvirtConfig {
     /// Memory that instances never get, because the host itself needs it.
     #[serde(default = "default_reserve_memory")]
     pub reserve_memory_mib: MiB,
-    /// Where templates lie; `templates` in the first pool's folder when absent.
-    #[serde(default)]
-    pub template_dir: Option<PathBuf>,
-    /// Who runs the guests and owns their disks; nobody else than the agent when absent.
-    #[serde(default)]
-    pub disk_owner: Option<String>,
-    /// Below this no clone begins.
-    #[serde(default = "default_keep_free")]
-    pub keep_free_gib: GiB,
-    /// The program `qemu-img`.
-    #[serde(default = "default_qemu_img")]
-    pub qemu_img: PathBuf,
-    /// QEMU; libvirt's choice when absent.
-    #[serde(default)]
-    pub emulator: Option<PathBuf>,
-    /// Where serial consoles are logged; nowhere when absent.
-    #[serde(default)]
-    pub serial_log_dir: Option<PathBuf>,
-    /// Where libvirt keeps the process ids of its guests; its usual place when absent.
-    #[serde(default)]
-    pub runtime_dir: Option<PathBuf>,
 }
 
 /// How libvirt's guests are executed.
@@ -84,9 +61,6 @@ pub struct LibvirtPool {
     pub storage_class: StorageClass,
     /// The folder; templates and disks of one pool lie on one file system, so that clones are linked.
     pub path: PathBuf,
-    /// Clones that are made at once; the others wait in the order in which they came.
-    #[serde(default = "default_clones")]
-    pub clones_at_once: usize,
 }
 
 /// The guests' network and the node's public endpoint.
@@ -213,26 +187,6 @@ const fn default_reserve_memory() -> MiB {
     MiB(2_048)
 }
 
-const fn default_keep_free() -> GiB {
-    GiB(5)
-}
-
-const fn default_clones() -> usize {
-    2
-}
-
-fn default_qemu_img() -> PathBuf {
-    PathBuf::from("/usr/bin/qemu-img")
-}
-
-fn default_nft() -> PathBuf {
-    PathBuf::from("/usr/sbin/nft")
-}
-
-fn default_network() -> String {
-    "nemordp".to_owned()
-}
-
 fn default_bridge() -> String {
     "nemordp0".to_owned()
 }
@@ -260,7 +214,9 @@ impl NetworkConfig {
 
     pub(super) fn check(&self) -> Result<(), Failure> {
         let card = |name: &str| {
-            !name.is_empty() && name.len() <= 15 && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
+            !name.is_empty()
+                && name.len() <= 15
+                && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
         };
         if !card(&self.bridge) {
             return Err(Failure::field("bridge", "use 1 to 15 letters, digits, '-', '_' and '.'"));
@@ -290,9 +246,6 @@ impl LibvirtConfig {
         for (index, pool) in self.pools.iter().enumerate() {
             if !pool.path.is_absolute() {
                 return Err(Failure::field("pools.path", format!("use an absolute path for {}", pool.storage_class)));
-            }
-            if pool.clones_at_once == 0 {
-                return Err(Failure::field("pools.clones_at_once", "use at least 1"));
             }
             if self.pools[..index].iter().any(|other| other.storage_class == pool.storage_class) {
                 return Err(Failure::field("pools.storage_class", format!("{} stands twice", pool.storage_class)));

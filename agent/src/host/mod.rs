@@ -13,6 +13,8 @@ pub mod libvirt;
 pub mod network;
 pub mod process;
 pub mod seed;
+#[cfg(feature = "sim")]
+pub mod sim;
 pub mod xml;
 
 use std::future::Future;
@@ -98,13 +100,19 @@ pub trait Host: Send + Sync + 'static {
     /// Every instance with this installation's mark. Foreign domains are neither listed nor touched.
     fn instance_list(&self) -> impl Future<Output = Result<Vec<HostInstance>, Failure>> + Send;
     /// One instance; none when no domain carries its mark.
-    fn instance_find(&self, instance: InstanceId) -> impl Future<Output = Result<Option<HostInstance>, Failure>> + Send;
+    fn instance_find(&self, instance: InstanceId)
+    -> impl Future<Output = Result<Option<HostInstance>, Failure>> + Send;
 
     /// Clones the template (linked) and grows the disk to the plan's size; nothing when the disk is there already.
     /// Clones wait for their turn on each storage class.
-    fn disk_clone(&self, instance: InstanceId, spec: &InstanceSpec) -> impl Future<Output = Result<(), Failure>> + Send;
+    fn disk_clone(&self, instance: InstanceId, spec: &InstanceSpec)
+    -> impl Future<Output = Result<(), Failure>> + Send;
     /// Removes disk and seed. Nothing when they are gone.
-    fn disk_delete(&self, instance: InstanceId, storage_class: &StorageClass) -> impl Future<Output = Result<(), Failure>> + Send;
+    fn disk_delete(
+        &self,
+        instance: InstanceId,
+        storage_class: &StorageClass,
+    ) -> impl Future<Output = Result<(), Failure>> + Send;
     /// Writes the seed where the template is personalised by cloud-init, and defines the domain with mark and
     /// specification in its metadata. A domain of the same name without our mark: `not_ours`.
     fn domain_define(&self, mark: &Mark, spec: &InstanceSpec) -> impl Future<Output = Result<(), Failure>> + Send;
@@ -127,13 +135,25 @@ pub trait Host: Send + Sync + 'static {
     /// Whether the guest agent answers, within the deadline (which really holds).
     fn guest_ping(&self, instance: InstanceId, deadline: Duration) -> impl Future<Output = Result<(), Failure>> + Send;
     /// The address that the guest agent reads from the card with this instance's MAC; none while it has none.
-    fn guest_address(&self, instance: InstanceId) -> impl Future<Output = Result<Option<GuestAddress>, Failure>> + Send;
+    fn guest_address(&self, instance: InstanceId)
+    -> impl Future<Output = Result<Option<GuestAddress>, Failure>> + Send;
     /// Sets host name, time zone, keyboard, and makes sure that the account exists.
-    fn guest_personalise(&self, instance: InstanceId, guest: &GuestSpec) -> impl Future<Output = Result<(), Failure>> + Send;
+    fn guest_personalise(
+        &self,
+        instance: InstanceId,
+        guest: &GuestSpec,
+    ) -> impl Future<Output = Result<(), Failure>> + Send;
     /// SHA-256 of the certificate (DER) that the guest's RDP server shows; none while there is none.
-    fn guest_rdp_certificate(&self, instance: InstanceId) -> impl Future<Output = Result<Option<[u8; 32]>, Failure>> + Send;
+    fn guest_rdp_certificate(
+        &self,
+        instance: InstanceId,
+    ) -> impl Future<Output = Result<Option<[u8; 32]>, Failure>> + Send;
     /// Whether something answers an RDP connection request at the guest's own address, within the deadline.
-    fn guest_rdp_answers(&self, instance: InstanceId, deadline: Duration) -> impl Future<Output = Result<bool, Failure>> + Send;
+    fn guest_rdp_answers(
+        &self,
+        instance: InstanceId,
+        deadline: Duration,
+    ) -> impl Future<Output = Result<bool, Failure>> + Send;
     /// Sets a password and returns when the guest has confirmed it.
     fn guest_set_password(
         &self,

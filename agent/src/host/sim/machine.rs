@@ -1,0 +1,599 @@
+//! The simulated machine: disks, domains, network, and the files that outlive the agent.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use nemordp_types::guest::{Account as AccountView, AccountState, LoginRefusal};
+use nemordp_types::instance::{GuestSpec, InstanceSpec, Mark, NetworkSpec, ObservedPower};
+use nemordp_types::node::{Acceleration, NodeInventory, PoolInventory};
+use nemordp_types::{
+    Bytes, Clock, Failure, GiB, InstanceId, LoginName, Reason, StorageClass, Template, TemplateDigest,
+};
+use secrecy::{ExposeSecret as _, SecretString};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+use tokio::task::AbortHandle;
+use tokio::time::Instant;
+
+use super::fault::SimFaults;
+use super::guest::{Account, GuestDisk, RdpServer};
+use super::{absent, rdp};
+use crate::config::{NetworkConfig, SimConfig, SimPool};
+use crate::host::{Binding, GuestAddress, HostInstance, InstanceCounters};
+
+/// A simulated machine.
+pub(super) struct Machine {
+    config: SimConfig,
+    pools: Vec<SimPool>,
+    network: NetworkConfig,
+    folder: PathBuf,
+    clock: Arc<dyn Clock>,
+    faults: SimFaults,
+    world: Mutex<World>,
+}
+
+impl std::fmt::Debug for Machine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Machine").field("folder", &self.folder).finish_non_exhaustive()
+    }
+}
+
+#[derive(Default)]
+struct World {
+    boot: u64,
+    instances: BTreeMap<InstanceId, Instance>,
+    bindings: HashMap<InstanceId, NetworkSpec>,
+    foreign: BTreeSet<InstanceId>,
+    adopted: BTreeSet<TemplateDigest>,
+}
+
+/// What is written down of an instance.
+#[derive(Serialize, Deserialize)]
+struct Saved {
+    disk: Option<Disk>,
+    domain: Option<Domain>,
+    guest: GuestDisk,
+}
+
+#[derive(Clone, Serialize, Deserialize)]
+struct Disk {
+    storage_class: StorageClass,
+    size: GiB,
+}
+
+#[derive(Clone, Serialize, Deserialize)]
+struct Domain {
+    mark: Mark,
+    spec: InstanceSpec,
+    /// When it started, if it runs.
+    started_at: Option<Timestamp>,
+}
+
+#[derive(Default)]
+struct Instance {
+    disk: Option<Disk>,
+    domain: Option<Domain>,
+    account: Arc<Account>,
+    host_name: Option<String>,
+    rdp: Option<RdpServer>,
+    /// When its agent and RDP answer; none: never.
+    boots_at: Option<Instant>,
+    server: Option<Listening>,
+}
+
+/// The RDP server ends with its guest.
+struct Listening(AbortHandle);
+
+impl Drop for Listening {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl Instance {
+    fn running(&self) -> Option<&Domain> {
+        self.domain.as_ref().filter(|domain| domain.started_at.is_some())
+    }
+
+    fn booted(&self) -> bool {
+        self.running().is_some() && self.boots_at.is_some_and(|at| at <= Instant::now())
+    }
+}
+
+fn broken(path: &Path, error: &dyn std::fmt::Display) -> Failure {
+    Failure::new(Reason::HostFailure, format!("the simulated machine's file {} cannot be used", path.display()))
+        .with_context(error)
+}
+
+fn not_ours() -> Failure {
+    Failure::new(Reason::NotOurs, "a domain of this name does not carry this installation's mark: it is left alone")
+}
+
+impl Machine {
+    pub(super) fn open(
+        config: &SimConfig,
+        network: &NetworkConfig,
+        data_dir: &Path,
+        clock: Arc<dyn Clock>,
+        faults: SimFaults,
+    ) -> Result<Arc<Self>, Failure> {
+        let folder = data_dir.join("sim");
+        std::fs::create_dir_all(folder.join("templates")).map_err(|error| broken(&folder, &error))?;
+        let mut world = World::default();
+        for entry in std::fs::read_dir(&folder).map_err(|error| broken(&folder, &error))? {
+            let path = entry.map_err(|error| broken(&folder, &error))?.path();
+            let name = path.file_stem().and_then(|name| name.to_str()).unwrap_or_default();
+            if path.extension().is_some_and(|ending| ending == "json") {
+                let id: InstanceId = name.parse().map_err(|error| broken(&path, &error))?;
+                let text = std::fs::read(&path).map_err(|error| broken(&path, &error))?;
+                let saved: Saved = serde_json::from_slice(&text).map_err(|error| broken(&path, &error))?;
+                world.instances.insert(id, Instance::restore(saved));
+            } else if name == "boot" {
+                let text = std::fs::read_to_string(&path).map_err(|error| broken(&path, &error))?;
+                world.boot = text.trim().parse().map_err(|error: std::num::ParseIntError| broken(&path, &error))?;
+            }
+        }
+        let templates = folder.join("templates");
+        for entry in std::fs::read_dir(&templates).map_err(|error| broken(&templates, &error))? {
+            let name = entry.map_err(|error| broken(&templates, &error))?.file_name();
+            let digest =
+                name.to_str().and_then(|n| n.strip_suffix(".qcow2")).map(|hex| format!("sha256:{hex}").parse());
+            if let Some(Ok(digest)) = digest {
+                world.adopted.insert(digest);
+            }
+        }
+        let (config, network, pools) = (config.clone(), network.clone(), config.pools()?);
+        Ok(Arc::new(Self { config, pools, network, folder, clock, faults, world: Mutex::new(world) }))
+    }
+
+    fn world(&self) -> MutexGuard<'_, World> {
+        self.world.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn save(&self, id: InstanceId, instance: &Instance) -> Result<(), Failure> {
+        use std::io::Write as _;
+        use std::os::unix::fs::OpenOptionsExt as _;
+        let path = self.folder.join(format!("{id}.json"));
+        if instance.disk.is_none() && instance.domain.is_none() {
+            return match std::fs::remove_file(&path) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(broken(&path, &error)),
+                Ok(()) | Err(_) => Ok(()),
+            };
+        }
+        let guest = GuestDisk {
+            login: instance.account.login(),
+            password: instance.account.clear_text(),
+            host_name: instance.host_name.clone(),
+            rdp: instance.rdp.clone(),
+        };
+        let saved = Saved { disk: instance.disk.clone(), domain: instance.domain.clone(), guest };
+        let text = serde_json::to_vec(&saved).map_err(|error| broken(&path, &error))?;
+        let beside = path.with_extension("beside");
+        let written = || {
+            let mut file =
+                std::fs::OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(&beside)?;
+            file.write_all(&text)?;
+            std::fs::rename(&beside, &path)
+        };
+        written().map_err(|error: std::io::Error| broken(&path, &error))
+    }
+
+    /// Changes an instance, writes it down, and lets its RDP server follow.
+    fn change<T>(
+        &self,
+        id: InstanceId,
+        change: impl FnOnce(&mut Instance) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        let mut world = self.world();
+        let bound = world.bindings.get(&id).copied();
+        let instance = world.instances.entry(id).or_default();
+        let result = change(instance);
+        if result.is_ok() {
+            self.save(id, instance)?;
+            self.follow(instance, bound);
+        }
+        if instance.disk.is_none() && instance.domain.is_none() {
+            world.instances.remove(&id);
+        }
+        result
+    }
+
+    /// The RDP server listens while the guest runs and its port is forwarded.
+    fn follow(&self, instance: &mut Instance, bound: Option<NetworkSpec>) {
+        let (Some(bound), Some(boots_at), Some(rdp)) = (bound, instance.boots_at, &instance.rdp) else {
+            instance.server = None;
+            return;
+        };
+        if instance.running().is_none() {
+            instance.server = None;
+            return;
+        }
+        if instance.server.is_some() {
+            return;
+        }
+        let address = bound.endpoint.socket_addr();
+        match rdp::Server::new(address, rdp, Arc::clone(&instance.account), Arc::clone(&self.clock)) {
+            Ok(server) => {
+                let task = tokio::spawn(async move {
+                    tokio::time::sleep_until(boots_at).await;
+                    Arc::new(server).serve().await;
+                });
+                instance.server = Some(Listening(task.abort_handle()));
+            }
+            Err(error) => tracing::error!(%address, %error, "simulated guest has no RDP server"),
+        }
+    }
+
+    // === machine ===
+
+    pub(super) fn inventory(&self) -> Result<NodeInventory, Failure> {
+        let world = self.world();
+        let pools = self.pools.iter().map(|pool| {
+            let reserved: u64 = world.reserved(&pool.storage_class);
+            let physical = Bytes::from(pool.size_gib);
+            PoolInventory {
+                storage_class: pool.storage_class.clone(),
+                physical,
+                free: physical.saturating_sub(Bytes::from(GiB(reserved))),
+                reserved: Bytes::from(GiB(reserved)),
+            }
+        });
+        Ok(NodeInventory {
+            agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+            hypervisor: "simulated".to_owned(),
+            acceleration: Acceleration::Simulated,
+            vcpu: self.config.vcpu,
+            memory: self.config.memory_mib,
+            memory_for_instances: self.config.memory_mib,
+            pools: pools.collect(),
+            private_subnet: self.network.private_subnet,
+            endpoints: self.network.endpoints(),
+            templates: world.adopted.iter().copied().collect(),
+            boot_id: format!("simulated-{}", world.boot),
+        })
+    }
+
+    pub(super) fn reboot(&self) -> Result<(), Failure> {
+        let mut world = self.world();
+        world.boot += 1;
+        world.bindings.clear();
+        let path = self.folder.join("boot");
+        std::fs::write(&path, world.boot.to_string()).map_err(|error| broken(&path, &error))?;
+        for (id, instance) in &mut world.instances {
+            instance.power_off();
+            self.save(*id, instance)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn is_clean(&self, id: InstanceId) -> bool {
+        let world = self.world();
+        !world.instances.contains_key(&id) && !world.bindings.contains_key(&id)
+    }
+
+    pub(super) fn add_foreign(&self, id: InstanceId) {
+        self.world().foreign.insert(id);
+    }
+
+    pub(super) fn has_foreign(&self, id: InstanceId) -> bool {
+        self.world().foreign.contains(&id)
+    }
+
+    // === templates and disks ===
+
+    pub(super) fn template_path(&self, digest: TemplateDigest) -> PathBuf {
+        self.folder.join("templates").join(format!("{}.qcow2", digest.hex()))
+    }
+
+    pub(super) fn template_adopt(&self, template: &Template) -> Result<(), Failure> {
+        let path = self.template_path(template.digest);
+        let length = std::fs::metadata(&path).map_err(|error| broken(&path, &error))?.len();
+        if length != template.file_size.0 || self.faults.is_template_corrupt() {
+            std::fs::remove_file(&path).map_err(|error| broken(&path, &error))?;
+            return Err(Failure::new(
+                Reason::TemplateDigestMismatch,
+                "the template's file is not what its manifest says: register the template again",
+            )
+            .with_field("template"));
+        }
+        self.world().adopted.insert(template.digest);
+        Ok(())
+    }
+
+    pub(super) fn template_list(&self) -> Result<Vec<TemplateDigest>, Failure> {
+        Ok(self.world().adopted.iter().copied().collect())
+    }
+
+    pub(super) async fn disk_clone(&self, id: InstanceId, spec: &InstanceSpec) -> Result<(), Failure> {
+        if self.world().instances.get(&id).is_some_and(|instance| instance.disk.is_some()) {
+            return Ok(());
+        }
+        tokio::time::sleep(Duration::from_millis(self.config.clone_delay_ms)).await;
+        {
+            let world = self.world();
+            if !world.adopted.contains(&spec.template.digest) {
+                return Err(Failure::new(
+                    Reason::TemplateMissing,
+                    "the template is not on this node: prepare it first",
+                ));
+            }
+            let pool = self.pools.iter().find(|pool| pool.storage_class == spec.storage_class).ok_or_else(|| {
+                Failure::field("storage_class", "this node has no such pool: use one of its inventory")
+            })?;
+            if self.faults.is_disk_full() || world.reserved(&spec.storage_class) + spec.disk.0 > pool.size_gib.0 {
+                return Err(Failure::new(
+                    Reason::DiskFull,
+                    "the pool has no room for the disk: make room, or place it elsewhere",
+                ));
+            }
+        }
+        let disk = Disk { storage_class: spec.storage_class.clone(), size: spec.disk };
+        self.change(id, |instance| {
+            instance.disk.get_or_insert(disk);
+            Ok(())
+        })
+    }
+
+    pub(super) fn disk_delete(&self, id: InstanceId, class: &StorageClass) -> Result<(), Failure> {
+        self.change(id, |instance| {
+            if instance.disk.as_ref().is_some_and(|disk| disk.storage_class == *class) {
+                instance.disk = None;
+            }
+            Ok(())
+        })
+    }
+
+    // === domains ===
+
+    pub(super) fn instances(&self) -> Vec<HostInstance> {
+        self.world().instances.values().filter_map(Instance::show).collect()
+    }
+
+    pub(super) fn instance(&self, id: InstanceId) -> Option<HostInstance> {
+        self.world().instances.get(&id).and_then(Instance::show)
+    }
+
+    fn ours(&self, id: InstanceId) -> Result<(), Failure> {
+        if self.has_foreign(id) { Err(not_ours()) } else { Ok(()) }
+    }
+
+    pub(super) fn define(&self, mark: &Mark, spec: &InstanceSpec) -> Result<(), Failure> {
+        let id = mark.instance_id;
+        self.ours(id)?;
+        self.change(id, |instance| {
+            if instance.disk.is_none() {
+                return Err(Failure::new(Reason::HostFailure, "the domain has no disk"));
+            }
+            let started_at = instance.domain.as_ref().and_then(|domain| domain.started_at);
+            instance.domain = Some(Domain { mark: *mark, spec: spec.clone(), started_at });
+            Ok(())
+        })
+    }
+
+    pub(super) fn undefine(&self, id: InstanceId) -> Result<(), Failure> {
+        self.ours(id)?;
+        self.change(id, |instance| {
+            if instance.running().is_some() {
+                return Err(Failure::new(Reason::HostFailure, "the domain runs: cut its power first"));
+            }
+            instance.domain = None;
+            Ok(())
+        })
+    }
+
+    pub(super) fn start(&self, id: InstanceId) -> Result<(), Failure> {
+        self.ours(id)?;
+        let delay = Duration::from_millis(self.config.boot_delay_ms);
+        let boots_at = if self.faults.is_never_boots() { None } else { Some(Instant::now() + delay) };
+        let (now, with_rdp) = (self.clock.now(), self.config.rdp);
+        self.change(id, |instance| {
+            let domain = instance.domain.as_mut().ok_or_else(|| absent(id))?;
+            if domain.started_at.is_some() {
+                return Ok(());
+            }
+            domain.started_at = Some(now);
+            instance.boots_at = boots_at;
+            if with_rdp && instance.rdp.is_none() {
+                instance.rdp = Some(RdpServer::new(domain.spec.guest.host_name.as_str())?);
+            }
+            Ok(())
+        })
+    }
+
+    pub(super) fn stop(&self, id: InstanceId) -> Result<(), Failure> {
+        self.ours(id)?;
+        self.change(id, |instance| {
+            instance.power_off();
+            Ok(())
+        })
+    }
+
+    // === network ===
+
+    pub(super) fn network_rebuild(&self, bindings: &[Binding]) -> Result<(), Failure> {
+        for binding in bindings {
+            self.check(binding)?;
+        }
+        let mut world = self.world();
+        world.bindings = bindings.iter().map(|binding| (binding.instance_id, binding.network)).collect();
+        let World { instances, bindings, .. } = &mut *world;
+        for (id, instance) in instances {
+            self.follow(instance, bindings.get(id).copied());
+        }
+        Ok(())
+    }
+
+    pub(super) fn network_add(&self, binding: &Binding) -> Result<(), Failure> {
+        self.check(binding)?;
+        let mut world = self.world();
+        let before = world.bindings.insert(binding.instance_id, binding.network);
+        if let Some(instance) = world.instances.get_mut(&binding.instance_id) {
+            if before.is_some_and(|before| before.endpoint != binding.network.endpoint) {
+                instance.server = None;
+            }
+            self.follow(instance, Some(binding.network));
+        }
+        Ok(())
+    }
+
+    pub(super) fn network_remove(&self, id: InstanceId) {
+        let mut world = self.world();
+        world.bindings.remove(&id);
+        if let Some(instance) = world.instances.get_mut(&id) {
+            instance.server = None;
+        }
+    }
+
+    fn check(&self, binding: &Binding) -> Result<(), Failure> {
+        if self.config.rdp && !binding.network.endpoint.address.is_loopback() {
+            return Err(Failure::new(
+                Reason::NetworkFailure,
+                "a simulated guest answers on loopback only: use an endpoint of the node's own pool",
+            )
+            .with_field("spec.endpoint"));
+        }
+        Ok(())
+    }
+
+    // === guests ===
+
+    fn guest<T>(&self, id: InstanceId, ask: impl FnOnce(&mut Instance) -> Result<T, Failure>) -> Result<T, Failure> {
+        self.agent(id)?;
+        self.change(id, ask)
+    }
+
+    pub(super) fn agent(&self, id: InstanceId) -> Result<(), Failure> {
+        if self.booted(id) && !self.faults.is_agent_silent() {
+            return Ok(());
+        }
+        Err(Failure::new(Reason::GuestAgentTimeout, "the guest agent does not answer"))
+    }
+
+    pub(super) fn booted(&self, id: InstanceId) -> bool {
+        self.world().instances.get(&id).is_some_and(Instance::booted)
+    }
+
+    pub(super) fn address(&self, id: InstanceId) -> Result<Option<GuestAddress>, Failure> {
+        self.agent(id)?;
+        let world = self.world();
+        let Some(bound) = world.bindings.get(&id) else { return Ok(None) };
+        let ipv4 =
+            if self.faults.is_wrong_address() { self.network.private_subnet.gateway() } else { bound.private_ipv4 };
+        Ok(Some(GuestAddress { ipv4 }))
+    }
+
+    pub(super) fn personalise(&self, id: InstanceId, guest: &GuestSpec) -> Result<(), Failure> {
+        self.guest(id, |instance| {
+            instance.host_name = Some(guest.host_name.to_string());
+            instance.account.create(&guest.login_name);
+            Ok(())
+        })
+    }
+
+    pub(super) fn rdp_certificate(&self, id: InstanceId) -> Result<Option<[u8; 32]>, Failure> {
+        self.agent(id)?;
+        let world = self.world();
+        let rdp = world.instances.get(&id).and_then(|instance| instance.rdp.as_ref());
+        // Without an RDP server there still is a fingerprint to report, the same for each start.
+        Ok(Some(rdp.map_or_else(|| Sha256::digest(id.as_uuid().as_bytes()).into(), RdpServer::fingerprint)))
+    }
+
+    pub(super) fn set_password(
+        &self,
+        id: InstanceId,
+        login: &LoginName,
+        password: &SecretString,
+    ) -> Result<(), Failure> {
+        let stored = if self.faults.is_wrong_password() {
+            SecretString::from(format!("not {}", password.expose_secret()))
+        } else {
+            password.clone()
+        };
+        self.guest(id, |instance| {
+            if instance.account.login().is_none_or(|known| known != *login) {
+                return Err(Failure::new(Reason::GuestAgentFailure, format!("the guest has no account {login}"))
+                    .with_field("login_name"));
+            }
+            instance.account.set(login, stored);
+            Ok(())
+        })
+    }
+
+    pub(super) fn account(&self, id: InstanceId, login: &LoginName, since: Timestamp) -> Result<AccountView, Failure> {
+        self.guest(id, |instance| {
+            let known = instance.account.login().is_some_and(|known| known == *login);
+            let state = match (known, instance.account.credential()) {
+                (false, _) => AccountState::Missing,
+                (true, None) => AccountState::Locked,
+                (true, Some(_)) => AccountState::Usable,
+            };
+            let last_refusal = instance.account.refused_since(since).then_some(LoginRefusal::Authentication);
+            Ok(AccountView { login_name: login.clone(), state, last_refusal })
+        })
+    }
+
+    /// Grows with the time that a guest has run, so that a scrape shows something that moves.
+    pub(super) fn counters(&self) -> Vec<(InstanceId, InstanceCounters)> {
+        let now = self.clock.now();
+        let world = self.world();
+        let running = world.instances.iter().filter_map(|(id, instance)| instance.running().map(|d| (*id, d)));
+        running
+            .map(|(id, domain)| {
+                let since = domain.started_at.map_or(0, |at| now.duration_since(at).as_millis());
+                let millis = u64::try_from(since).unwrap_or(0);
+                let counters = InstanceCounters {
+                    cpu_ns: millis.saturating_mul(20_000),
+                    memory_bytes: Bytes::from(domain.spec.memory).0 / 4,
+                    ..InstanceCounters::default()
+                };
+                (id, counters)
+            })
+            .collect()
+    }
+}
+
+impl World {
+    /// GiB that the disks of a pool may grow to.
+    fn reserved(&self, class: &StorageClass) -> u64 {
+        let disks = self.instances.values().filter_map(|instance| instance.disk.as_ref());
+        disks.filter(|disk| disk.storage_class == *class).map(|disk| disk.size.0).sum()
+    }
+}
+
+impl Instance {
+    fn restore(saved: Saved) -> Self {
+        let running = saved.domain.as_ref().is_some_and(|domain| domain.started_at.is_some());
+        Self {
+            account: Arc::new(Account::restore(&saved.guest)),
+            disk: saved.disk,
+            domain: saved.domain,
+            host_name: saved.guest.host_name,
+            rdp: saved.guest.rdp,
+            boots_at: running.then(Instant::now),
+            server: None,
+        }
+    }
+
+    fn power_off(&mut self) {
+        if let Some(domain) = &mut self.domain {
+            domain.started_at = None;
+        }
+        (self.boots_at, self.server) = (None, None);
+    }
+
+    fn show(&self) -> Option<HostInstance> {
+        let domain = self.domain.as_ref()?;
+        Some(HostInstance {
+            mark: domain.mark,
+            spec: domain.spec.clone(),
+            power: if domain.started_at.is_some() { ObservedPower::Running } else { ObservedPower::Off },
+            started_at: domain.started_at,
+            vcpu: domain.spec.vcpu,
+            memory: domain.spec.memory,
+            disk: self.disk.as_ref().map_or(Bytes::ZERO, |disk| disk.size.into()),
+        })
+    }
+}

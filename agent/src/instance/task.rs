@@ -1,0 +1,414 @@
+//! One task owns one instance: its record, its machine, the one step that runs.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use nemordp_types::instance::{InstanceStatus, PowerAction};
+use nemordp_types::operation::{Operation, OperationState, Stage};
+use nemordp_types::{Failure, InstanceId, Mutation, OperationId};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::Shared;
+use super::admission::{self, Admission};
+use super::machine::{self, Action, Event, State};
+use super::plan::{Job, Step, Work};
+use super::step::{Found, Run};
+use crate::host::{Host, HostInstance};
+use crate::journal::{Record, Tombstone};
+
+/// Messages that wait for one instance's task.
+pub(super) const MAILBOX: usize = 32;
+
+/// What a task is asked.
+#[derive(Debug)]
+pub(super) enum Message {
+    /// A mutation.
+    Request { work: Work, answer: oneshot::Sender<Result<Operation, Failure>> },
+    /// What the hypervisor shows of it now.
+    Seen(Option<Box<HostInstance>>),
+    /// Start it again after a reboot of the host.
+    Resume,
+    /// Drop what is too old; answers whether nothing is left to remember.
+    Prune { answer: oneshot::Sender<bool> },
+    /// End; the answer comes when nothing runs any more.
+    Stop { done: oneshot::Sender<()> },
+}
+
+/// What was learned from inside the guest since it started.
+#[derive(Debug, Clone, Default)]
+struct Observed {
+    started_at: Option<jiff::Timestamp>,
+    agent: bool,
+    ipv4: Option<std::net::Ipv4Addr>,
+    certificate: Option<[u8; 32]>,
+}
+
+pub(super) struct Task<H> {
+    shared: Arc<Shared<H>>,
+    record: Record,
+    state: State,
+    mailbox: mpsc::Receiver<Message>,
+    running: Option<JoinHandle<Result<Found, Failure>>>,
+    interrupt: CancellationToken,
+    seen: Option<Box<HostInstance>>,
+    observed: Observed,
+    probe: Option<JoinHandle<Observed>>,
+    stopped: Option<oneshot::Sender<()>>,
+}
+
+/// What a task waits for.
+enum Woken {
+    Message(Option<Message>),
+    Step(Result<Found, Failure>),
+    Probe(Observed),
+}
+
+impl<H: Host> Task<H> {
+    pub(super) fn new(
+        shared: Arc<Shared<H>>,
+        record: Record,
+        seen: Option<Box<HostInstance>>,
+        mailbox: mpsc::Receiver<Message>,
+    ) -> Self {
+        // A domain that a finished delete left can only be one that came back: it may be deleted again.
+        let gone = seen.is_none() && record.tombstone.is_some_and(|t| t.finished_at.is_some());
+        for operation in &record.operations {
+            shared.board.operation_put(operation.clone());
+        }
+        let state = if gone { State::Deleted } else { State::Idle };
+        let task = Self {
+            shared,
+            record,
+            state,
+            mailbox,
+            running: None,
+            interrupt: CancellationToken::new(),
+            seen,
+            observed: Observed::default(),
+            probe: None,
+            stopped: None,
+        };
+        task.show();
+        task
+    }
+
+    pub(super) async fn run(mut self) {
+        loop {
+            match self.woken().await {
+                Woken::Message(None) => break,
+                Woken::Message(Some(message)) => {
+                    if self.message(message).await {
+                        break;
+                    }
+                }
+                Woken::Step(outcome) => self.ended(outcome).await,
+                Woken::Probe(observed) => {
+                    self.observed = observed;
+                    self.show();
+                }
+            }
+            if matches!(self.state, State::Stopped) && self.running.is_none() {
+                if let Some(done) = self.stopped.take() {
+                    // Whoever asked may have stopped waiting.
+                    done.send(()).ok();
+                }
+                break;
+            }
+        }
+        if let Some(probe) = self.probe.take() {
+            probe.abort();
+        }
+    }
+
+    async fn woken(&mut self) -> Woken {
+        tokio::select! {
+            message = self.mailbox.recv() => Woken::Message(message),
+            outcome = joined(&mut self.running) => {
+                self.running = None;
+                let lost = |error| Err(Failure::internal(format!("a step ended unexpectedly: {error}")));
+                Woken::Step(outcome.unwrap_or_else(lost))
+            }
+            outcome = joined(&mut self.probe) => {
+                self.probe = None;
+                Woken::Probe(outcome.unwrap_or_default())
+            }
+        }
+    }
+
+    /// Whether the task is over.
+    async fn message(&mut self, message: Message) -> bool {
+        match message {
+            Message::Request { work, answer } => {
+                let result = self.request(work).await;
+                // The caller may have hung up; the operation runs nevertheless.
+                drop(answer.send(result));
+            }
+            Message::Seen(seen) => self.seen(seen),
+            Message::Resume => {
+                let mutation = Mutation {
+                    operation_id: OperationId::new(self.shared.clock.as_ref(), self.shared.entropy.as_ref()),
+                    instance_id: self.record.instance_id,
+                    pair: self.record.pair,
+                };
+                let work = Work { mutation, job: Job::Power(PowerAction::Start) };
+                if let Err(failure) = self.request(work).await {
+                    tracing::warn!(instance = %self.record.instance_id, ?failure, "not started again after the host's reboot");
+                }
+            }
+            Message::Prune { answer } => {
+                let over = self.prune().await;
+                answer.send(over).ok();
+                return over;
+            }
+            Message::Stop { done } => {
+                self.stopped = Some(done);
+                self.advance(Event::Stop).await;
+            }
+        }
+        false
+    }
+
+    async fn request(&mut self, work: Work) -> Result<Operation, Failure> {
+        let kind = work.job.kind();
+        let admission = admission::admit(&self.record, &work.mutation, kind)?;
+        let mut record = self.record.clone();
+        record.pair = record.pair.max(work.mutation.pair);
+        if let Admission::Recorded(operation) = admission {
+            if record.pair != self.record.pair {
+                self.shared.journal.save(&record).await?;
+                self.record = record;
+            }
+            return Ok(self.shared.board.operation(operation.mutation.operation_id).unwrap_or(*operation));
+        }
+        machine::accepts(&self.state, &work.job)?;
+        let now = self.shared.clock.now();
+        let operation = Operation {
+            mutation: work.mutation,
+            kind,
+            stage: Stage::Queued,
+            percent: None,
+            state: OperationState::Running,
+            accepted_at: now,
+            finished_at: None,
+        };
+        record.put(operation.clone());
+        if matches!(work.job, Job::Delete) {
+            record.tombstone.get_or_insert(Tombstone { accepted_at: now, finished_at: None });
+        }
+        self.drop_old(&mut record);
+        self.shared.journal.save(&record).await?;
+        self.record = record;
+        self.shared.board.operation_put(operation.clone());
+        tracing::info!(
+            instance = %work.mutation.instance_id, operation = %work.mutation.operation_id, kind = kind.word(),
+            generation = work.mutation.pair.generation.0, fence = work.mutation.pair.fence.0, "accepted"
+        );
+        self.advance(Event::Requested(work)).await;
+        Ok(self.shared.board.operation(operation.mutation.operation_id).unwrap_or(operation))
+    }
+
+    async fn advance(&mut self, event: Event) {
+        let (state, actions) = machine::apply(std::mem::replace(&mut self.state, State::Stopped), event);
+        self.state = state;
+        for action in actions {
+            match action {
+                Action::Run(step) => self.begin(step),
+                Action::Interrupt => self.interrupt.cancel(),
+                Action::Finish(id, outcome) => self.finish(id, outcome).await,
+            }
+        }
+        self.show();
+    }
+
+    fn begin(&mut self, step: Step) {
+        let State::Busy(busy) = &self.state else { return };
+        let work = busy.work.clone();
+        tracing::debug!(instance = %self.record.instance_id, operation = %work.mutation.operation_id, ?step, "step");
+        self.shared.board.operation_change(work.mutation.operation_id, |shown| {
+            shown.stage = step.stage();
+            shown.percent = None;
+        });
+        self.interrupt = CancellationToken::new();
+        let run = Run {
+            shared: Arc::clone(&self.shared),
+            work,
+            step,
+            personalised: self.record.personalised.clone(),
+            interrupt: self.interrupt.clone(),
+        };
+        self.running = Some(tokio::spawn(Box::pin(run.run())));
+    }
+
+    async fn ended(&mut self, outcome: Result<Found, Failure>) {
+        let event = match outcome {
+            Ok(Found::Looked(facts, seen)) => {
+                self.see(seen);
+                Event::Looked(facts)
+            }
+            Ok(found) => match self.learn(found).await {
+                Ok(()) => Event::StepDone,
+                Err(failure) => Event::StepFailed(failure),
+            },
+            Err(failure) => Event::StepFailed(failure),
+        };
+        self.advance(event).await;
+    }
+
+    /// Keeps what a step found out.
+    async fn learn(&mut self, found: Found) -> Result<(), Failure> {
+        match found {
+            Found::Done | Found::Looked(..) => {
+                let found = self.shared.host.instance_find(self.record.instance_id).await;
+                if let Ok(seen) = found {
+                    self.see(seen.map(Box::new));
+                }
+            }
+            Found::Agent => self.observed.agent = true,
+            Found::Address(ipv4) => self.observed.ipv4 = Some(ipv4),
+            Found::Certificate(certificate) => self.observed.certificate = Some(certificate),
+            Found::Personalised(guest) => {
+                let record = Record { personalised: Some(guest), ..self.record.clone() };
+                self.shared.journal.save(&record).await?;
+                self.record = record;
+            }
+        }
+        Ok(())
+    }
+
+    async fn finish(&mut self, id: OperationId, outcome: Result<(), Failure>) {
+        let now = self.shared.clock.now();
+        let Some(mut operation) = self.record.operation(id).cloned() else { return };
+        if operation.state != OperationState::Running {
+            return;
+        }
+        operation.finished_at = Some(now);
+        operation.percent = None;
+        // A failed operation keeps the stage that failed: that tells the operator where to look.
+        if let Some(shown) = self.shared.board.operation(id) {
+            operation.stage = shown.stage;
+        }
+        let took = Duration::try_from(now.duration_since(operation.accepted_at)).unwrap_or_default();
+        self.shared.telemetry.operation_ended(operation.kind, outcome.as_ref().err().map(|f| f.reason), took);
+        match outcome {
+            Ok(()) => {
+                tracing::info!(instance = %self.record.instance_id, operation = %id, kind = operation.kind.word(), "succeeded");
+                operation.stage = Stage::Finished;
+                operation.state = OperationState::Succeeded;
+                if operation.kind == nemordp_types::operation::OperationKind::DeleteInstance
+                    && let Some(tombstone) = &mut self.record.tombstone
+                {
+                    tombstone.finished_at.get_or_insert(now);
+                    self.record.personalised = None;
+                    self.seen = None;
+                }
+            }
+            Err(failure) => {
+                tracing::warn!(
+                    instance = %self.record.instance_id, operation = %id, kind = operation.kind.word(),
+                    stage = operation.stage.word(), ?failure, "failed"
+                );
+                operation.state = OperationState::Failed(failure);
+            }
+        }
+        self.record.put(operation.clone());
+        // Not durable, the outcome is unknown after a restart, and the same operation runs again: safe, only slower.
+        if let Err(failure) = self.shared.journal.save(&self.record).await {
+            tracing::error!(instance = %self.record.instance_id, ?failure, "the outcome was not written down");
+        }
+        self.shared.board.operation_put(operation);
+    }
+
+    /// Takes what the hypervisor shows; what was learned inside the guest holds until it starts anew.
+    fn see(&mut self, seen: Option<Box<HostInstance>>) {
+        let started_at = seen.as_ref().and_then(|instance| instance.started_at);
+        if started_at != self.observed.started_at || started_at.is_none() {
+            self.observed = Observed { started_at, ..Observed::default() };
+        }
+        self.seen = seen;
+    }
+
+    fn seen(&mut self, seen: Option<Box<HostInstance>>) {
+        if self.running.is_some() {
+            return;
+        }
+        self.see(seen);
+        self.show();
+        let complete = self.observed.agent && self.observed.ipv4.is_some() && self.observed.certificate.is_some();
+        if self.observed.started_at.is_some() && !complete && self.probe.is_none() {
+            let (shared, id, observed) = (Arc::clone(&self.shared), self.record.instance_id, self.observed.clone());
+            self.probe = Some(tokio::spawn(probe(shared, id, observed)));
+        }
+    }
+
+    fn show(&self) {
+        let id = self.record.instance_id;
+        let Some(seen) = &self.seen else {
+            self.shared.board.status_forget(id);
+            return;
+        };
+        self.shared.board.status_put(InstanceStatus {
+            instance_id: id,
+            order_id: seen.mark.order_id,
+            pair: self.record.pair,
+            power: seen.power,
+            guest_agent: self.observed.agent,
+            confirmed_ipv4: self.observed.ipv4,
+            rdp_certificate_sha256: self.observed.certificate,
+            started_at: seen.started_at,
+            vcpu: seen.vcpu,
+            memory: seen.memory,
+            disk: seen.disk,
+        });
+    }
+
+    fn drop_old(&self, record: &mut Record) -> bool {
+        let before: Vec<OperationId> = record.operations.iter().map(|o| o.mutation.operation_id).collect();
+        let dropped = record.prune(self.shared.clock.now());
+        for id in before.into_iter().filter(|id| record.operation(*id).is_none()) {
+            self.shared.board.operation_forget(id);
+        }
+        dropped
+    }
+
+    async fn prune(&mut self) -> bool {
+        let mut record = self.record.clone();
+        if matches!(self.state, State::Deleted) && record.expired(self.shared.clock.now()) {
+            if self.shared.journal.forget(record.instance_id).await.is_err() {
+                return false;
+            }
+            record.operations.iter().for_each(|o| self.shared.board.operation_forget(o.mutation.operation_id));
+            return true;
+        }
+        if self.drop_old(&mut record) && self.shared.journal.save(&record).await.is_ok() {
+            self.record = record;
+        }
+        false
+    }
+}
+
+/// Waits for a task that may not be there.
+async fn joined<T>(handle: &mut Option<JoinHandle<T>>) -> Result<T, tokio::task::JoinError> {
+    match handle {
+        Some(handle) => handle.await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Reads from a running guest what is not known of it yet; nothing is changed.
+async fn probe<H: Host>(shared: Arc<Shared<H>>, id: InstanceId, mut observed: Observed) -> Observed {
+    let limit = Duration::from_secs(10);
+    let host = &shared.host;
+    observed.agent = matches!(tokio::time::timeout(limit, host.guest_ping(id, limit / 2)).await, Ok(Ok(())));
+    if !observed.agent {
+        return observed;
+    }
+    if let Ok(Ok(address)) = tokio::time::timeout(limit, host.guest_address(id)).await {
+        observed.ipv4 = address.map(|found| found.ipv4);
+    }
+    if let Ok(Ok(certificate)) = tokio::time::timeout(limit, host.guest_rdp_certificate(id)).await {
+        observed.certificate = certificate;
+    }
+    observed
+}

@@ -1,0 +1,256 @@
+//! What the hypervisor cannot remember: operations with their outcomes, the highest numbers seen, tombstones.
+//!
+//! One small file an instance. A change is durable before anybody acts on it: written beside, synced, renamed, folder
+//! synced. One thread writes for all, so that changes that arrive together share the last sync. A file that cannot be
+//! read stops the agent: an empty journal would let late work act.
+
+mod format;
+mod storage;
+
+use std::sync::Arc;
+
+use jiff::{SignedDuration, Timestamp};
+use nemordp_types::instance::GuestSpec;
+use nemordp_types::operation::{Operation, OperationState, Stage};
+use nemordp_types::{Clock, Failure, InstanceId, OperationId, Pair, Reason};
+use serde::{Deserialize, Serialize};
+use tokio::sync::{mpsc, oneshot};
+
+pub use storage::{DiskStorage, Storage};
+
+/// How long a deleted instance refuses late work.
+pub const TOMBSTONE_LIFE: SignedDuration = SignedDuration::from_hours(30 * 24);
+/// How long the outcome of an operation is kept.
+pub const OPERATION_LIFE: SignedDuration = SignedDuration::from_hours(7 * 24);
+/// How many finished operations of one instance are kept.
+pub const OPERATIONS_KEPT: usize = 32;
+/// Writes that wait for the writing thread.
+const QUEUE: usize = 256;
+/// Writes that share one sync of the folder.
+const BATCH: usize = 64;
+/// The file that holds what concerns the node itself.
+const NODE_FILE: &str = "node";
+
+/// What is remembered of one instance.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Record {
+    /// Whom it concerns.
+    pub instance_id: InstanceId,
+    /// The highest numbers seen.
+    pub pair: Pair,
+    /// Present since a delete was accepted.
+    pub tombstone: Option<Tombstone>,
+    /// How the guest was personalised, so that a customer's own changes are never overwritten.
+    pub personalised: Option<GuestSpec>,
+    /// Its operations, the oldest first.
+    pub operations: Vec<Operation>,
+}
+
+/// A delete that was accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tombstone {
+    /// When it was accepted; nothing but deletes is accepted from then on.
+    pub accepted_at: Timestamp,
+    /// When everything was gone.
+    pub finished_at: Option<Timestamp>,
+}
+
+/// What is remembered of the node itself.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NodeRecord {
+    /// The boot of the host whose instances have all been started again.
+    boot_id: Option<String>,
+}
+
+impl Record {
+    /// Nothing is known yet.
+    #[must_use]
+    pub fn new(instance_id: InstanceId) -> Self {
+        Self { instance_id, pair: Pair::default(), tombstone: None, personalised: None, operations: Vec::new() }
+    }
+
+    /// One of its operations.
+    #[must_use]
+    pub fn operation(&self, id: OperationId) -> Option<&Operation> {
+        self.operations.iter().find(|operation| operation.mutation.operation_id == id)
+    }
+
+    /// Adds an operation, or replaces the one with its id.
+    pub fn put(&mut self, operation: Operation) {
+        self.operations.retain(|other| other.mutation.operation_id != operation.mutation.operation_id);
+        self.operations.push(operation);
+    }
+
+    /// Drops finished operations that are old or too many; those that run stay. Says whether something was dropped.
+    pub fn prune(&mut self, now: Timestamp) -> bool {
+        let before = self.operations.len();
+        let oldest = now.checked_sub(OPERATION_LIFE).unwrap_or(Timestamp::MIN);
+        self.operations.retain(|operation| operation.finished_at.is_none_or(|at| at >= oldest));
+        let finished = self.operations.iter().filter(|operation| operation.finished_at.is_some()).count();
+        let mut excess = finished.saturating_sub(OPERATIONS_KEPT);
+        self.operations.retain(|operation| {
+            let drop = excess > 0 && operation.finished_at.is_some();
+            excess -= usize::from(drop);
+            !drop
+        });
+        self.operations.len() != before
+    }
+
+    /// Whether the tombstone has done its duty.
+    #[must_use]
+    pub fn expired(&self, now: Timestamp) -> bool {
+        let oldest = now.checked_sub(TOMBSTONE_LIFE).unwrap_or(Timestamp::MIN);
+        self.tombstone.and_then(|t| t.finished_at).is_some_and(|at| at < oldest)
+    }
+
+    /// What ran when the agent ended has an unknown outcome: recorded as failed, so that the same operation runs again
+    /// when the control plane asks for it again, and never by itself.
+    fn settle(&mut self, now: Timestamp) {
+        for operation in &mut self.operations {
+            if operation.state == OperationState::Running {
+                operation.state = OperationState::Failed(Failure::new(
+                    Reason::Unavailable,
+                    "the agent restarted while this ran: ask for the same operation again",
+                ));
+                operation.stage = Stage::Finished;
+                operation.finished_at = Some(now);
+            }
+        }
+    }
+}
+
+/// The journal of one agent. Clones share the writing thread.
+#[derive(Debug, Clone)]
+pub struct Journal {
+    queue: mpsc::Sender<Job>,
+    boot_id: Arc<std::sync::Mutex<Option<String>>>,
+}
+
+#[derive(Debug)]
+struct Job {
+    name: String,
+    /// The new content; none removes the file.
+    content: Option<Vec<u8>>,
+    done: oneshot::Sender<Result<(), Failure>>,
+}
+
+impl Journal {
+    /// Reads every record and starts the writing thread. Operations that ran are recorded as failed, see
+    /// [`Record`]; files that an interrupted write left beside are removed.
+    ///
+    /// # Errors
+    /// A file is damaged or was written by a newer agent; the message names the file and what to do.
+    pub fn open(mut storage: Box<dyn Storage>, clock: &dyn Clock) -> Result<(Self, Vec<Record>), Failure> {
+        let mut records = Vec::new();
+        let mut node = NodeRecord::default();
+        for name in storage.list().map_err(|error| unreadable(&error))? {
+            if name.ends_with(storage::BESIDE) {
+                storage.remove(&name).map_err(|error| unreadable(&error))?;
+            } else if name == NODE_FILE {
+                node = format::decode(&name, &storage.read(&name).map_err(|error| unreadable(&error))?)?;
+            } else {
+                let mut record: Record =
+                    format::decode(&name, &storage.read(&name).map_err(|error| unreadable(&error))?)?;
+                if record.instance_id.to_string() != name {
+                    return Err(format::damaged(&name, "it speaks of another instance than its name"));
+                }
+                record.settle(clock.now());
+                records.push(record);
+            }
+        }
+        let (queue, jobs) = mpsc::channel(QUEUE);
+        std::thread::Builder::new()
+            .name("journal".to_owned())
+            .spawn(move || write_all(storage, jobs))
+            .map_err(|error| Failure::internal(format!("the journal's thread does not start: {error}")))?;
+        Ok((Self { queue, boot_id: Arc::new(std::sync::Mutex::new(node.boot_id)) }, records))
+    }
+
+    /// Makes a record durable; on return it is.
+    ///
+    /// # Errors
+    /// The disk is full or broken: nothing may be done that rests on the record.
+    pub async fn save(&self, record: &Record) -> Result<(), Failure> {
+        self.write(record.instance_id.to_string(), Some(format::encode(record)?)).await
+    }
+
+    /// Forgets an instance.
+    ///
+    /// # Errors
+    /// As [`Journal::save`].
+    pub async fn forget(&self, instance: InstanceId) -> Result<(), Failure> {
+        self.write(instance.to_string(), None).await
+    }
+
+    /// The boot of the host whose instances have all been started again; none when never recorded.
+    #[must_use]
+    pub fn boot_id(&self) -> Option<String> {
+        self.boot_id.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+    }
+
+    /// Records that this boot's instances have been started again.
+    ///
+    /// # Errors
+    /// As [`Journal::save`].
+    pub async fn save_boot_id(&self, boot_id: &str) -> Result<(), Failure> {
+        let node = NodeRecord { boot_id: Some(boot_id.to_owned()) };
+        self.write(NODE_FILE.to_owned(), Some(format::encode(&node)?)).await?;
+        *self.boot_id.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = node.boot_id;
+        Ok(())
+    }
+
+    async fn write(&self, name: String, content: Option<Vec<u8>>) -> Result<(), Failure> {
+        let gone = || Failure::internal("the journal's thread has ended");
+        let (done, answer) = oneshot::channel();
+        self.queue.send(Job { name, content, done }).await.map_err(|_| gone())?;
+        answer.await.map_err(|_| gone())?
+    }
+}
+
+fn write_all(mut storage: Box<dyn Storage>, mut jobs: mpsc::Receiver<Job>) {
+    let mut batch = Vec::with_capacity(BATCH);
+    while jobs.blocking_recv_many(&mut batch, BATCH) > 0 {
+        let mut written = Vec::with_capacity(batch.len());
+        for job in batch.drain(..) {
+            let result = match &job.content {
+                Some(content) => replace(storage.as_mut(), &job.name, content),
+                None => storage.remove(&job.name),
+            };
+            written.push((job.done, result));
+        }
+        let synced = storage.sync_folder();
+        for (done, result) in written {
+            let outcome = match (&result, &synced) {
+                (Ok(()), Ok(())) => Ok(()),
+                (Err(error), _) | (Ok(()), Err(error)) => Err(unwritable(error)),
+            };
+            // Whoever asked may have gone; what is written stays written.
+            drop(done.send(outcome));
+        }
+    }
+}
+
+fn replace(storage: &mut dyn Storage, name: &str, content: &[u8]) -> std::io::Result<()> {
+    let beside = format!("{name}{}", storage::BESIDE);
+    storage.write_synced(&beside, content)?;
+    storage.rename(&beside, name)
+}
+
+fn unwritable(error: &std::io::Error) -> Failure {
+    if error.kind() == std::io::ErrorKind::StorageFull {
+        return Failure::new(Reason::DiskFull, "the disk of the agent's data_dir is full: make room")
+            .with_context(error);
+    }
+    Failure::internal(format!("the journal cannot be written: {error}"))
+}
+
+fn unreadable(error: &std::io::Error) -> Failure {
+    Failure::new(Reason::Internal, "the journal in data_dir/journal cannot be read: check its owner and the disk")
+        .with_context(error)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,71 @@
+//! Mutations and the operations that they become.
+
+use nemordp_types::instance::{InstanceSpec, PowerAction};
+use nemordp_types::{Failure, Mutation, OperationId, Reason};
+use nemordp_wire::{fencing, id, v1};
+use secrecy::SecretString;
+
+use super::{AgentService, Watch, login_name, watch};
+use crate::host::Host;
+use crate::instance::plan::{Job, Work};
+
+/// Longer ones no guest takes; a bound for what is held in memory.
+const PASSWORD_MAX: usize = 256;
+
+impl<H: Host> AgentService<H> {
+    pub(super) async fn submit(&self, work: Result<Work, Failure>) -> Result<v1::Operation, Failure> {
+        let operation = self.registry.submit(work?).await?;
+        Ok((&operation).into())
+    }
+
+    pub(super) fn operation_get(&self, bytes: &[u8]) -> Result<v1::Operation, Failure> {
+        let id: OperationId = id::decode(bytes, "operation_id")?;
+        self.shared.board.operation(id).map(|operation| (&operation).into()).ok_or_else(unknown)
+    }
+
+    pub(super) fn operation_watch(&self, bytes: &[u8]) -> Result<Watch<v1::Operation>, Failure> {
+        let id: OperationId = id::decode(bytes, "operation_id")?;
+        self.shared.board.operation_watch(id).map(watch::operation).ok_or_else(unknown)
+    }
+}
+
+fn unknown() -> Failure {
+    Failure::new(Reason::NotFound, "no such operation on this node, or its outcome is too old: read the instance")
+        .with_field("operation_id")
+}
+
+fn mutation(message: Option<v1::Mutation>) -> Result<Mutation, Failure> {
+    fencing::required(message)
+}
+
+pub(super) fn ensure(message: v1::EnsureInstanceRequest) -> Result<Work, Failure> {
+    let mutation = mutation(message.mutation)?;
+    let spec = message.spec.ok_or_else(|| Failure::field("spec", "say what the instance should be"))?;
+    let spec = InstanceSpec::try_from(spec).map_err(|failure| failure.within("spec"))?;
+    Ok(Work { mutation, job: Job::Ensure(Box::new(spec)) })
+}
+
+pub(super) fn power(message: v1::PowerInstanceRequest) -> Result<Work, Failure> {
+    let action = PowerAction::try_from(message.action())?;
+    Ok(Work { mutation: mutation(message.mutation)?, job: Job::Power(action) })
+}
+
+pub(super) fn delete(message: v1::DeleteInstanceRequest) -> Result<Work, Failure> {
+    Ok(Work { mutation: mutation(message.mutation)?, job: Job::Delete })
+}
+
+pub(super) fn set_password(message: v1::SetPasswordRequest) -> Result<Work, Failure> {
+    let password = SecretString::from(message.password);
+    let length = secrecy::ExposeSecret::expose_secret(&password).len();
+    if length == 0 || length > PASSWORD_MAX {
+        return Err(Failure::field("password", "use 1 to 256 bytes"));
+    }
+    let login = login_name(message.login_name)?;
+    Ok(Work { mutation: mutation(message.mutation)?, job: Job::SetPassword { login, password } })
+}
+
+pub(super) fn end_sessions(message: v1::EndSessionsRequest) -> Result<Work, Failure> {
+    let login = login_name(message.login_name)?;
+    let job = Job::EndSessions { login, proof_only: message.proof_only };
+    Ok(Work { mutation: mutation(message.mutation)?, job })
+}
