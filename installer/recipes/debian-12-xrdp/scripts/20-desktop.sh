@@ -21,32 +21,6 @@ set_value /etc/xrdp/sesman.ini Security AllowRootLogin false
 set_value /etc/xrdp/sesman.ini Security AllowAlternateShell yes
 set_value /etc/xrdp/sesman.ini Logging LogFile xrdp-sesman.log
 
-# The desktop: a calm background, a panel with the two programs that everybody needs first.
-cat >/etc/icewm/prefoverride <<'X'
-DesktopBackgroundColor="rgb:1F/3A/5F"
-DesktopBackgroundImage=""
-TaskBarShowCPUStatus=0
-TaskBarShowNetStatus=0
-TaskBarShowMEMStatus=0
-TaskBarShowMailboxStatus=0
-TaskBarShowAPMStatus=0
-TaskBarShowWorkspaces=0
-TaskBarDoubleHeight=0
-TimeFormat="%H:%M"
-ShowProgramsMenu=1
-X
-cat >/etc/icewm/toolbar <<'X'
-prog "Terminal" utilities-terminal lxterminal
-prog "Files" system-file-manager pcmanfm
-X
-cat >/etc/icewm/menu <<'X'
-prog "Terminal" utilities-terminal lxterminal
-prog "Files" system-file-manager pcmanfm
-separator
-menuprog "All programs" folder icewm-menu-fdo
-X
+# The desktop: lxterminal and icewm with its file manager a click away; see /etc/icewm.
 update-alternatives --set x-terminal-emulator /usr/bin/lxterminal
-# One desktop process fewer; the file manager is a click away.
-printf '#!/bin/sh\nexec icewm-session --nobg --notray\n' >/etc/icewm/session
-chmod 0755 /etc/icewm/session
-update-alternatives --install /usr/bin/x-session-manager x-session-manager /etc/icewm/session 90
+update-alternatives --install /usr/bin/x-session-manager x-session-manager /usr/local/lib/nemordp/desktop 90
