@@ -1,0 +1,115 @@
+//! Leases sagas that are due and carries them on, a bounded number at a time; any number of these share one store.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
+use tokio::sync::{Notify, Semaphore};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::Tools;
+use super::carry::{Rest, carry};
+
+/// How this replica works.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Its name in leases; unique among replicas and restarts.
+    pub owner: String,
+    /// How long a lease is held without a sign of life; the time until a dead replica's work is adopted.
+    pub lease: Duration,
+    /// Sagas at the same time.
+    pub at_once: usize,
+    /// The longest sleep between two looks at the store.
+    pub look_every: Duration,
+}
+
+impl Settings {
+    /// The usual ones under this name.
+    #[must_use]
+    pub const fn named(owner: String) -> Self {
+        Self { owner, lease: Duration::from_secs(6), at_once: 64, look_every: Duration::from_secs(1) }
+    }
+}
+
+/// The way to wake an executor; a poke is only a hint, the store is the truth.
+#[derive(Debug, Clone, Default)]
+pub struct Engine {
+    due: Arc<Notify>,
+}
+
+impl Engine {
+    /// An engine that nobody runs yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Says that something was stored.
+    pub fn poke(&self) {
+        self.due.notify_one();
+    }
+
+    /// Works until it is told to stop; steps under way are left where another replica can carry on.
+    pub async fn run(self, tools: Tools, settings: Settings, stop: CancellationToken) {
+        describe();
+        let (tools, places) = (Arc::new(tools), Arc::new(Semaphore::new(settings.at_once.max(1))));
+        let mut under_way = JoinSet::new();
+        while !stop.is_cancelled() {
+            while under_way.try_join_next().is_some() {}
+            let place = tokio::select! {
+                place = Arc::clone(&places).acquire_owned() => place,
+                () = stop.cancelled() => break,
+            };
+            let Ok(place) = place else { break };
+            match tools.store.saga_claim(&settings.owner, settings.lease).await {
+                Ok(Some(leased)) => {
+                    let (tools, stop, due, lease) =
+                        (Arc::clone(&tools), stop.clone(), Arc::clone(&self.due), settings.lease);
+                    under_way.spawn(async move {
+                        let _place = place;
+                        let saga_id = leased.saga.id;
+                        let rest = carry(&tools, leased, lease, &stop).await;
+                        tracing::debug!(%saga_id, ?rest, "saga rests");
+                        if rest == Rest::Later {
+                            due.notify_one();
+                        }
+                    });
+                    metrics::gauge!("nemordp_saga_under_way").set(gauge(under_way.len()));
+                }
+                Ok(None) => {
+                    drop(place);
+                    self.sleep(&tools, &settings, &stop).await;
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "no saga could be leased");
+                    drop(place);
+                    self.sleep(&tools, &settings, &stop).await;
+                }
+            }
+        }
+        while under_way.join_next().await.is_some() {}
+    }
+
+    /// Until a poke, until the next saga is due, or for a while.
+    async fn sleep(&self, tools: &Tools, settings: &Settings, stop: &CancellationToken) {
+        let due = tools.store.saga_next_due().await.ok().flatten();
+        let wait = due.and_then(|due| Duration::try_from(due.duration_since(tools.clock.now())).ok());
+        let wait = wait.unwrap_or(settings.look_every).clamp(Duration::from_millis(5), settings.look_every);
+        tokio::select! {
+            () = self.due.notified() => {}
+            () = tokio::time::sleep(wait) => {}
+            () = stop.cancelled() => {}
+        }
+    }
+}
+
+fn gauge(count: usize) -> f64 {
+    u32::try_from(count).map_or(f64::MAX, f64::from)
+}
+
+fn describe() {
+    describe_histogram!("nemordp_step_seconds", Unit::Seconds, "Time that a saga's step took, by saga and step.");
+    describe_counter!("nemordp_proof_verdict_total", Unit::Count, "Login proofs by their verdict.");
+    describe_gauge!("nemordp_saga_under_way", Unit::Count, "Sagas that this replica works on now.");
+}

@@ -1,0 +1,68 @@
+//! What a saga remembers between its steps. Never a password.
+
+use std::collections::BTreeMap;
+
+use nemordp_types::{Clock, Entropy, Failure, NodeId, OperationId};
+use serde::{Deserialize, Serialize};
+
+/// The typed state; lies in the store as JSON.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct State {
+    /// The change that each step sends to the node, by the step's position: chosen before it is sent.
+    #[serde(default)]
+    pub changes: BTreeMap<u32, OperationId>,
+    /// The same for undoing.
+    #[serde(default)]
+    pub undos: BTreeMap<u32, OperationId>,
+    /// Whether this saga's password is made and sealed.
+    #[serde(default)]
+    pub password_made: bool,
+    /// How often the present step was tried in vain.
+    #[serde(default)]
+    pub tries: u32,
+    /// Nodes that could not do it.
+    #[serde(default)]
+    pub given_up: Vec<NodeId>,
+}
+
+impl State {
+    /// Reads it.
+    ///
+    /// # Errors
+    /// When a newer version wrote it.
+    pub fn from_text(text: &str) -> Result<Self, Failure> {
+        serde_json::from_str(text).map_err(|error| Failure::internal(format!("a saga's state cannot be read: {error}")))
+    }
+
+    /// As it is stored.
+    ///
+    /// # Errors
+    /// Never for this type; the caller need not know.
+    pub fn to_text(&self) -> Result<String, Failure> {
+        serde_json::to_string(self).map_err(Failure::internal)
+    }
+
+    /// The change of a step, chosen now if it is not yet; whether it was chosen now.
+    pub fn change(&mut self, position: u32, clock: &dyn Clock, entropy: &dyn Entropy) -> (OperationId, bool) {
+        let known = self.changes.get(&position).copied();
+        let id = *self.changes.entry(position).or_insert_with(|| OperationId::new(clock, entropy));
+        (id, known.is_none())
+    }
+
+    /// The undo of a step, chosen now if it is not yet; whether it was chosen now.
+    pub fn undo(&mut self, position: u32, clock: &dyn Clock, entropy: &dyn Entropy) -> (OperationId, bool) {
+        let known = self.undos.get(&position).copied();
+        let id = *self.undos.entry(position).or_insert_with(|| OperationId::new(clock, entropy));
+        (id, known.is_none())
+    }
+
+    /// Begins on another node: nothing of the old one counts, except that it could not do it.
+    pub fn start_over(&mut self, without: NodeId) {
+        self.given_up.push(without);
+        self.changes.clear();
+        self.undos.clear();
+        self.password_made = false;
+        self.tries = 0;
+    }
+}

@@ -1,0 +1,130 @@
+//! What each step does. A step is safe to repeat: its change on the node has an id that was stored before.
+
+mod login;
+mod node;
+mod password;
+
+use std::time::Duration;
+
+use nemordp_model::{Instance, OrderChange};
+use nemordp_providers::{Change, Pace, Place, apply};
+use nemordp_store::{Effect, Hold, Lease, SagaWrite, StoreError, TenantScope};
+use nemordp_types::operation::Operation;
+use nemordp_types::{Failure, Mutation, OperationId, OrderId, Reason};
+use tokio::sync::watch;
+
+use super::Tools;
+use super::plan::Step;
+use super::retry::StepFailure;
+use super::state::State;
+
+/// How far a step is, for who watches.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Shown {
+    /// In percent, where that can be told.
+    pub percent: Option<u8>,
+    /// In a word.
+    pub detail: Option<String>,
+}
+
+/// What a step works on.
+#[derive(Debug)]
+pub struct Work<'a> {
+    /// With what.
+    pub tools: &'a Tools,
+    /// The right to do so.
+    pub lease: &'a Lease,
+    /// For how long the lease is kept with each write.
+    pub lease_for: Duration,
+    /// Which step of the saga it is.
+    pub position: u32,
+    /// What is remembered.
+    pub state: &'a mut State,
+    /// The order that is fulfilled, if any.
+    pub order_id: Option<OrderId>,
+    /// The instance as the store has it now.
+    pub instance: Instance,
+    /// Where it runs.
+    pub place: Place,
+    /// Where progress goes.
+    pub shown: &'a watch::Sender<Shown>,
+}
+
+/// The instance that a lease is about, and where it runs.
+///
+/// # Errors
+/// When the store cannot be read.
+pub async fn subject(tools: &Tools, lease: &Lease) -> Result<(Instance, Place), StoreError> {
+    let (id, _) = lease.instance.ok_or(StoreError::NotFound { noun: "instance" })?;
+    let instance = tools.store.instance_fetch(TenantScope::All, id).await?;
+    let node = tools.store.node_fetch(instance.node_id).await?;
+    Ok((instance, Place { node: node.id, address: node.agent_address }))
+}
+
+impl Work<'_> {
+    /// Does the step; what it brings about is written together with its result.
+    ///
+    /// # Errors
+    /// What happened, and what may be done about it.
+    pub async fn run(&mut self, step: Step) -> Result<Vec<Effect>, StepFailure> {
+        match step {
+            Step::EnsureInstance => self.ensure_instance().await,
+            Step::EndSessions => self.end_sessions(false).await,
+            Step::SetPassword => self.set_password().await,
+            Step::ProveLogin => self.prove_login().await,
+            Step::EndProofSession => self.end_proof_session().await,
+            Step::Activate => Ok(self.activate()),
+            Step::Power(action) => self.power(action).await,
+            Step::DeleteInstance => self.delete_instance().await,
+            Step::Forget => Ok(vec![Effect::InstanceDeleted { instance_id: self.instance.id }]),
+        }
+    }
+
+    fn activate(&self) -> Vec<Effect> {
+        let mut effects = vec![Effect::InstanceActive { instance_id: self.instance.id }];
+        if let Some(order_id) = self.order_id {
+            effects.push(Effect::Order { order_id, change: OrderChange::Activate });
+        }
+        effects
+    }
+
+    /// Stores what is remembered while the step goes on, with what must not be lost.
+    async fn remember(&self, effects: &[Effect]) -> Result<(), StepFailure> {
+        let write = SagaWrite {
+            state: &self.state.to_text()?,
+            status: nemordp_model::SagaStatus::Running,
+            step: self.position,
+            failure: None,
+            hold: Hold::Keep(self.lease_for),
+            steps: &[],
+            effects,
+        };
+        Ok(self.tools.store.saga_write(self.lease, &write).await?)
+    }
+
+    /// Sends a change to the node and follows it to its outcome.
+    async fn change(&self, id: OperationId, change: &Change, within: Duration) -> Result<Operation, Failure> {
+        let (instance_id, pair) =
+            self.lease.instance.ok_or_else(|| Failure::internal("a lease without its instance"))?;
+        let mutation = Mutation { operation_id: id, instance_id, pair };
+        let shown = |operation: &Operation| {
+            self.shown
+                .send_replace(Shown { percent: operation.percent, detail: Some(operation.stage.word().to_owned()) });
+        };
+        apply(self.tools.provider.as_ref(), &self.place, mutation, change, Pace::within(within), &shown).await
+    }
+
+    /// The change that this step sends, chosen before the step began.
+    fn change_id(&mut self) -> OperationId {
+        self.state.change(self.position, self.tools.clock.as_ref(), self.tools.entropy.as_ref()).0
+    }
+
+    fn say(&self, detail: &str) {
+        self.shown.send_replace(Shown { percent: None, detail: Some(detail.to_owned()) });
+    }
+}
+
+/// Trying again may help, whatever the reason says in general.
+fn transient(reason: Reason, message: &str) -> StepFailure {
+    StepFailure { failure: Failure::new(reason, message), retry: nemordp_types::Retry::Transient }
+}
