@@ -1,0 +1,128 @@
+//! Our own nodes: each answers gRPC over mTLS, and its certificate must carry the id of the node that is meant.
+
+mod channel;
+mod rpc;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use futures::stream::{self, BoxStream, StreamExt};
+use jiff::Timestamp;
+use nemordp_types::guest::{Account, GuestSession};
+use nemordp_types::instance::InstanceStatus;
+use nemordp_types::node::{NodeInventory, NodeLoad};
+use nemordp_types::operation::Operation;
+use nemordp_types::{Failure, InstanceId, LoginName, Mutation, NodeId, OperationId};
+use rustls::ClientConfig;
+
+use crate::{Capabilities, Change, Place, Provider};
+use channel::Channels;
+
+/// Bounds on the talk with each node.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Calls that are under way at one node at the same time; more wait.
+    pub calls: usize,
+    /// For one read.
+    pub read: Duration,
+    /// For handing over a change, which ends when the node has written it down.
+    pub send: Duration,
+    /// For a question that the guest agent answers.
+    pub guest: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { calls: 32, read: Duration::from_secs(5), send: Duration::from_secs(10), guest: Duration::from_secs(20) }
+    }
+}
+
+/// Talks with the agents of all nodes; one connection to each, made when it is first needed.
+#[derive(Debug)]
+pub struct Nodes {
+    channels: Channels,
+    limits: Limits,
+}
+
+impl Nodes {
+    /// With the control plane's own client certificate; a renewed one in `tls` is used for every new connection.
+    #[must_use]
+    pub fn new(tls: Arc<ArcSwap<ClientConfig>>, limits: Limits) -> Self {
+        Self { channels: Channels::new(tls, limits.calls), limits }
+    }
+
+    /// Forgets the connection to a node, after it was decommissioned or revoked.
+    pub fn forget(&self, node: NodeId) {
+        self.channels.forget(node);
+    }
+}
+
+impl Provider for Nodes {
+    fn capabilities(&self) -> Capabilities {
+        Capabilities {
+            power: true,
+            idempotent_changes: true,
+            account_state: true,
+            sessions: true,
+            live_password: true,
+            resize: false,
+            snapshot: false,
+            console: false,
+        }
+    }
+
+    fn send<'a>(
+        &'a self,
+        place: &'a Place,
+        mutation: Mutation,
+        change: &'a Change,
+    ) -> BoxFuture<'a, Result<Operation, Failure>> {
+        self.channels.call(place, self.limits.send, move |client| rpc::send(client, mutation, change)).boxed()
+    }
+
+    fn operation<'a>(&'a self, place: &'a Place, id: OperationId) -> BoxFuture<'a, Result<Operation, Failure>> {
+        self.channels.call(place, self.limits.read, move |client| rpc::operation(client, id)).boxed()
+    }
+
+    fn hints<'a>(&'a self, place: &'a Place, id: OperationId) -> BoxFuture<'a, BoxStream<'static, ()>> {
+        async move {
+            match self.channels.call(place, self.limits.read, move |client| rpc::watch(client, id)).await {
+                Ok(hints) => hints,
+                Err(failure) => {
+                    tracing::debug!(%failure, node = %place.node, operation = %id, "no hints, only questions");
+                    stream::empty().boxed()
+                }
+            }
+        }
+        .boxed()
+    }
+
+    fn status<'a>(&'a self, place: &'a Place, id: InstanceId) -> BoxFuture<'a, Result<InstanceStatus, Failure>> {
+        self.channels.call(place, self.limits.read, move |client| rpc::status(client, id)).boxed()
+    }
+
+    fn instances<'a>(&'a self, place: &'a Place) -> BoxFuture<'a, Result<Vec<InstanceStatus>, Failure>> {
+        self.channels.call(place, self.limits.read, rpc::instances).boxed()
+    }
+
+    fn account<'a>(
+        &'a self,
+        place: &'a Place,
+        id: InstanceId,
+        login: &'a LoginName,
+        since: Timestamp,
+    ) -> BoxFuture<'a, Result<Account, Failure>> {
+        self.channels.call(place, self.limits.guest, move |client| rpc::account(client, id, login, since)).boxed()
+    }
+
+    fn sessions<'a>(&'a self, place: &'a Place, id: InstanceId) -> BoxFuture<'a, Result<Vec<GuestSession>, Failure>> {
+        self.channels.call(place, self.limits.guest, move |client| rpc::sessions(client, id)).boxed()
+    }
+
+    fn inventory<'a>(&'a self, place: &'a Place) -> BoxFuture<'a, Result<(NodeInventory, NodeLoad), Failure>> {
+        self.channels.call(place, self.limits.read, rpc::inventory).boxed()
+    }
+}

@@ -1,0 +1,121 @@
+//! The calls themselves: encode, call, decode.
+
+use std::future::ready;
+
+use futures::stream::{BoxStream, StreamExt};
+use jiff::Timestamp;
+use nemordp_types::guest::{Account, GuestSession};
+use nemordp_types::instance::InstanceStatus;
+use nemordp_types::node::{NodeInventory, NodeLoad};
+use nemordp_types::operation::Operation;
+use nemordp_types::{Failure, InstanceId, LoginName, Mutation, OperationId, Reason};
+use nemordp_wire::status::from_status;
+use nemordp_wire::{id, time, v1};
+use secrecy::ExposeSecret;
+use tonic::{Response, Status};
+
+use super::channel::Client;
+use crate::Change;
+
+pub(super) async fn send(mut client: Client, mutation: Mutation, change: &Change) -> Result<Operation, Failure> {
+    let asked = mutation;
+    let mutation = Some(v1::Mutation::from(&mutation));
+    let answer = match change {
+        Change::Ensure(spec) => {
+            let spec = Some(v1::InstanceSpec::from(spec.as_ref()));
+            client.ensure_instance(v1::EnsureInstanceRequest { mutation, spec }).await
+        }
+        Change::Power(action) => {
+            let action = v1::PowerAction::from(action).into();
+            client.power_instance(v1::PowerInstanceRequest { mutation, action }).await
+        }
+        Change::Delete => client.delete_instance(v1::DeleteInstanceRequest { mutation }).await,
+        Change::SetPassword { login, password } => {
+            let (login_name, password) = (login.as_str().to_owned(), password.expose_secret().to_owned());
+            client.set_password(v1::SetPasswordRequest { mutation, login_name, password }).await
+        }
+        Change::EndSessions { login, proof_only } => {
+            let (login_name, proof_only) = (login.as_str().to_owned(), *proof_only);
+            client.end_sessions(v1::EndSessionsRequest { mutation, login_name, proof_only }).await
+        }
+    };
+    let operation = decode::<_, Operation>(answer)?;
+    same(asked.operation_id, operation.mutation.operation_id)?;
+    Ok(operation)
+}
+
+pub(super) async fn operation(mut client: Client, wanted: OperationId) -> Result<Operation, Failure> {
+    let request = v1::GetOperationRequest { operation_id: id::encode(&wanted) };
+    let operation = decode::<_, Operation>(client.get_operation(request).await)?;
+    same(wanted, operation.mutation.operation_id)?;
+    Ok(operation)
+}
+
+pub(super) async fn watch(mut client: Client, wanted: OperationId) -> Result<BoxStream<'static, ()>, Failure> {
+    let request = v1::WatchOperationRequest { operation_id: id::encode(&wanted) };
+    let stream = client.watch_operation(request).await.map_err(failure)?.into_inner();
+    Ok(stream.take_while(|item| ready(item.is_ok())).map(|_| ()).boxed())
+}
+
+pub(super) async fn status(mut client: Client, wanted: InstanceId) -> Result<InstanceStatus, Failure> {
+    let request = v1::GetInstanceRequest { instance_id: id::encode(&wanted) };
+    decode(client.get_instance(request).await)
+}
+
+pub(super) async fn instances(mut client: Client) -> Result<Vec<InstanceStatus>, Failure> {
+    let answer = client.list_instances(v1::ListInstancesRequest {}).await.map_err(failure)?.into_inner();
+    answer.instances.into_iter().map(InstanceStatus::try_from).collect::<Result<_, _>>().map_err(nonsense)
+}
+
+pub(super) async fn account(
+    mut client: Client,
+    instance: InstanceId,
+    login: &LoginName,
+    since: Timestamp,
+) -> Result<Account, Failure> {
+    let request = v1::GetAccountRequest {
+        instance_id: id::encode(&instance),
+        login_name: login.as_str().to_owned(),
+        since_us: time::encode(since),
+    };
+    decode(client.get_account(request).await)
+}
+
+pub(super) async fn sessions(mut client: Client, instance: InstanceId) -> Result<Vec<GuestSession>, Failure> {
+    let request = v1::ListSessionsRequest { instance_id: id::encode(&instance) };
+    let answer = client.list_sessions(request).await.map_err(failure)?.into_inner();
+    answer.sessions.into_iter().map(GuestSession::try_from).collect::<Result<_, _>>().map_err(nonsense)
+}
+
+pub(super) async fn inventory(mut client: Client) -> Result<(NodeInventory, NodeLoad), Failure> {
+    let answer = client.get_inventory(v1::GetInventoryRequest {}).await.map_err(failure)?.into_inner();
+    let missing = || nonsense(Failure::field("inventory", "must be present"));
+    let inventory = NodeInventory::try_from(answer.inventory.ok_or_else(missing)?).map_err(nonsense)?;
+    let load = match answer.load {
+        Some(load) => NodeLoad::try_from(load).map_err(nonsense)?,
+        None => NodeLoad::default(),
+    };
+    Ok((inventory, load))
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "the shape that map_err wants")]
+fn failure(status: Status) -> Failure {
+    from_status(&status)
+}
+
+fn decode<W, T: TryFrom<W, Error = Failure>>(answer: Result<Response<W>, Status>) -> Result<T, Failure> {
+    T::try_from(answer.map_err(failure)?.into_inner()).map_err(nonsense)
+}
+
+/// An answer that breaks the contract is a defect of the node, not of whoever asked.
+fn nonsense(failure: Failure) -> Failure {
+    Failure::internal(format!("the node's answer breaks the contract: {failure}"))
+}
+
+fn same(asked: OperationId, answered: OperationId) -> Result<(), Failure> {
+    if asked == answered {
+        return Ok(());
+    }
+    Err(Failure::new(Reason::Internal, "the node answered about another operation")
+        .with_context(format!("asked for {asked}, got {answered}")))
+}
