@@ -1,0 +1,201 @@
+//! Orders: checked, placed, reserved; or refused with nothing stored.
+
+use std::collections::BTreeSet;
+
+use nemordp_api::NewOrder;
+use nemordp_model::{Label, Order, Plan, SagaKind, place};
+use nemordp_store::{
+    Accepted, Idempotency, NewOrder as StoredOrder, Once, OrderAccept, OrderFilter, Page, Paged, Shape, StoreError,
+    TenantScope,
+};
+use nemordp_types::instance::GuestSpec;
+use nemordp_types::{
+    Failure, HostName, InstanceId, OrderId, Reason, RegionName, ReservationId, Template, TemplateName, TenantId,
+    TimeZoneName,
+};
+
+use super::{App, Subject};
+
+/// Whoever loses the race for a node this often in a row meets a fleet that fills up faster than it can be read.
+const PLACEMENTS_MAX: u32 = 16;
+
+impl App {
+    /// Accepts an order: everything that it needs is taken in one transaction, or nothing is.
+    ///
+    /// # Errors
+    /// `unknown_plan`, `unknown_template`, `unknown_region`, `disk_too_small`, `invalid_argument` name the field;
+    /// `capacity_exhausted`, `port_pool_exhausted`, `address_pool_exhausted` leave nothing stored.
+    pub async fn order_accept(
+        &self,
+        tenant_id: TenantId,
+        new: NewOrder,
+        intention: Option<&Idempotency<'_, Accepted>>,
+    ) -> Result<Once<Accepted>, Failure> {
+        let (plan, template) = self.check(&new).await?;
+        let mut accept = self.draft(tenant_id, new, &plan, template)?;
+        for _ in 0..PLACEMENTS_MAX {
+            let snapshot = self.store.fleet_snapshot(Some(&accept.order.region)).await?;
+            let request = super::availability::request(&accept.order.region, &plan, Some(&accept.template));
+            accept.node_id = place(&request, &snapshot).map_err(|refusals| refusals.into_failure())?.node_id;
+            match self.store.order_accept(&accept, intention).await {
+                Ok(once) => {
+                    if let Once::Done(accepted) = &once {
+                        self.work.poke();
+                        tracing::info!(
+                            order_id = %accepted.order.id, instance_id = %accepted.instance.id,
+                            node_id = %accepted.instance.node_id, rest_shortened = accepted.rest_shortened,
+                            "order accepted"
+                        );
+                    }
+                    return Ok(once);
+                }
+                Err(StoreError::Raced) => {
+                    tracing::debug!(order_id = %accept.order.id, "lost the race for a node, placing again");
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(StoreError::Raced.into())
+    }
+
+    /// An order.
+    ///
+    /// # Errors
+    /// `not_found`, another tenant's included.
+    pub async fn order(&self, scope: TenantScope, id: OrderId) -> Result<Order, Failure> {
+        Ok(self.store.order_fetch(scope, id).await?)
+    }
+
+    /// Orders, oldest first.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn orders(
+        &self,
+        scope: TenantScope,
+        filter: &OrderFilter,
+        page: Page<OrderId>,
+    ) -> Result<Paged<Order, OrderId>, Failure> {
+        Ok(self.store.order_list(scope, filter, page).await?)
+    }
+
+    /// Calls an order off; what was built of it is removed.
+    ///
+    /// # Errors
+    /// `conflict` once it is active (delete its instance) or over.
+    pub async fn order_cancel(
+        &self,
+        scope: TenantScope,
+        id: OrderId,
+        intention: Option<&Idempotency<'_, Order>>,
+    ) -> Result<Once<Order>, Failure> {
+        let once = self.store.order_cancel(scope, id, intention).await?;
+        self.work.poke();
+        Ok(once)
+    }
+
+    async fn check(&self, new: &NewOrder) -> Result<(Plan, Template), Failure> {
+        let plan = self.plan_on_sale(&new.plan).await?;
+        let template = self.template_for_order(&new.template).await?;
+        self.check_region(&new.region).await?;
+        plan.holds(&template)?;
+        if let Some(zone) = &new.time_zone {
+            check_time_zone(zone)?;
+        }
+        Ok((plan, template))
+    }
+
+    fn draft(
+        &self,
+        tenant_id: TenantId,
+        new: NewOrder,
+        plan: &Plan,
+        template: Template,
+    ) -> Result<OrderAccept, Failure> {
+        let (clock, entropy) = (self.clock.as_ref(), self.entropy.as_ref());
+        let (order_id, instance_id) = (OrderId::new(clock, entropy), InstanceId::new(clock, entropy));
+        let host_name = new.host_name.map_or_else(|| default_host_name(order_id), Ok)?;
+        let external_reference =
+            new.external_reference.map(|text| Label::new(text, "external_reference")).transpose()?;
+        let guest = GuestSpec {
+            host_name: host_name.clone(),
+            login_name: template.login_name.clone(),
+            time_zone: new.time_zone.clone(),
+            keyboard: new.keyboard.clone(),
+        };
+        Ok(OrderAccept {
+            order: StoredOrder {
+                id: order_id,
+                tenant_id,
+                external_reference,
+                plan: new.plan,
+                template: new.template,
+                region: new.region,
+                host_name,
+                time_zone: new.time_zone,
+                keyboard: new.keyboard,
+            },
+            instance_id,
+            reservation_id: ReservationId::new(clock, entropy),
+            // Replaced by each placement.
+            node_id: nemordp_types::NodeId::from_uuid(uuid::Uuid::nil()),
+            template,
+            shape: Shape {
+                vcpu: plan.vcpu,
+                memory: plan.memory,
+                disk: plan.disk,
+                storage_class: plan.storage_class.clone(),
+            },
+            guest,
+            saga: self.work.begin(SagaKind::Provision, Subject { order_id: Some(order_id), instance_id })?,
+        })
+    }
+
+    async fn template_for_order(&self, name: &TemplateName) -> Result<Template, Failure> {
+        match self.store.template_fetch(name).await {
+            Ok(registered) => Ok(registered.template),
+            Err(StoreError::NotFound { .. }) => Err(Failure::new(
+                Reason::UnknownTemplate,
+                format!("no template `{name}` is registered: choose one that GET /v1/templates lists"),
+            )
+            .with_field("template")),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Refuses a region that neither a node nor the configuration has.
+    pub(super) async fn check_region(&self, region: &RegionName) -> Result<(), Failure> {
+        let known = self.regions().await?;
+        if known.contains(region) {
+            return Ok(());
+        }
+        let list: Vec<&str> = known.iter().map(RegionName::as_str).collect();
+        let fix = if list.is_empty() { "enroll a node first".to_owned() } else { format!("use {}", list.join(", ")) };
+        Err(Failure::new(Reason::UnknownRegion, format!("there is no region `{region}`: {fix}")).with_field("region"))
+    }
+
+    /// The regions of the nodes and those of the configuration.
+    pub(super) async fn regions(&self) -> Result<BTreeSet<RegionName>, Failure> {
+        let mut known: BTreeSet<RegionName> = self.store.region_list().await?.into_iter().collect();
+        known.extend(self.config.regions.iter().cloned());
+        Ok(known)
+    }
+}
+
+/// The last eight hex digits of the id: random, unlike its first ones.
+fn default_host_name(order: OrderId) -> Result<HostName, Failure> {
+    let digits = order.as_uuid().simple().to_string();
+    HostName::new(format!("desk-{}", &digits[24..]))
+}
+
+/// The form was checked already; where the machine has the time zone database, the name must be in it.
+fn check_time_zone(zone: &TimeZoneName) -> Result<(), Failure> {
+    let database = jiff::tz::db();
+    if database.available().next().is_none() || database.get(zone.as_str()).is_ok() {
+        return Ok(());
+    }
+    Err(Failure::field(
+        "time_zone",
+        format!("`{zone}` is not in the IANA time zone database: use one like Europe/Berlin"),
+    ))
+}

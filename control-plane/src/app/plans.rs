@@ -1,0 +1,56 @@
+//! What is sold.
+
+use nemordp_model::Plan;
+use nemordp_store::{Idempotency, NewPlan, Once, Page, Paged, StoreError};
+use nemordp_types::{Failure, PlanName};
+
+use super::App;
+
+impl App {
+    /// Makes a plan, or changes the one of this name. Instances that were sold keep their shape.
+    ///
+    /// # Errors
+    /// Amounts that no machine has.
+    pub async fn plan_put(
+        &self,
+        new: &NewPlan,
+        intention: Option<&Idempotency<'_, Plan>>,
+    ) -> Result<Once<Plan>, Failure> {
+        Ok(self.store.plan_put(new, intention).await?)
+    }
+
+    /// A plan by its name.
+    ///
+    /// # Errors
+    /// `not_found`.
+    pub async fn plan(&self, name: &PlanName) -> Result<Plan, Failure> {
+        Ok(self.store.plan_fetch(name).await?)
+    }
+
+    /// Plans by name.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn plans(&self, page: Page<PlanName>) -> Result<Paged<Plan, PlanName>, Failure> {
+        Ok(self.store.plan_list(page).await?)
+    }
+
+    /// A plan that is on sale.
+    ///
+    /// # Errors
+    /// `unknown_plan`, naming the field.
+    pub(super) async fn plan_on_sale(&self, name: &PlanName) -> Result<Plan, Failure> {
+        let unknown = || {
+            Failure::new(
+                nemordp_types::Reason::UnknownPlan,
+                format!("no plan `{name}` is on sale: choose one that GET /v1/plans lists as on_sale"),
+            )
+            .with_field("plan")
+        };
+        match self.store.plan_fetch(name).await {
+            Ok(plan) if plan.on_sale => Ok(plan),
+            Ok(_) | Err(StoreError::NotFound { .. }) => Err(unknown()),
+            Err(error) => Err(error.into()),
+        }
+    }
+}

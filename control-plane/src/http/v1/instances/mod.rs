@@ -1,0 +1,35 @@
+//! `/v1/instances`
+
+use axum::http::StatusCode;
+use axum::response::Response;
+use nemordp_model::SagaKind;
+use nemordp_store::Changed;
+use nemordp_types::InstanceId;
+
+use crate::http::auth::{Caller, Orders};
+use crate::http::error::HttpError;
+use crate::http::request::{Empty, Intent, answer, stored};
+use crate::http::{Api, view};
+
+pub(in crate::http) mod credentials;
+pub(in crate::http) mod delete;
+pub(in crate::http) mod get;
+pub(in crate::http) mod list;
+pub(in crate::http) mod password_reset;
+pub(in crate::http) mod rdp_file;
+pub(in crate::http) mod restart;
+pub(in crate::http) mod start;
+pub(in crate::http) mod stop;
+
+/// What every change of an instance does: 202 with the operation.
+async fn change(
+    api: &Api,
+    caller: &Caller<Orders>,
+    id: InstanceId,
+    kind: SagaKind,
+    intent: &Intent<Empty>,
+) -> Result<Response, HttpError> {
+    let respond = |changed: &Changed| stored(StatusCode::ACCEPTED, &view::operation(&changed.saga));
+    let once = api.app.instance_change(caller.tenants(), id, kind, Some(&intent.once(&respond))).await?;
+    Ok(answer(&once, &respond))
+}

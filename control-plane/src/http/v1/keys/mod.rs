@@ -1,0 +1,5 @@
+//! `/v1/keys`
+
+pub(in crate::http) mod create;
+pub(in crate::http) mod list;
+pub(in crate::http) mod revoke;

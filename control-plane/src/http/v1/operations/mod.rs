@@ -1,0 +1,5 @@
+//! `/v1/operations`
+
+pub(in crate::http) mod events;
+pub(in crate::http) mod get;
+pub(in crate::http) mod list;

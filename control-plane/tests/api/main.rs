@@ -1,0 +1,12 @@
+//! The control plane as its callers meet it: real HTTP and real mTLS on loopback, a SQLite store, no sagas carried on.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod catalogue;
+mod document;
+mod enrollment;
+mod harness;
+mod instances;
+mod metrics;
+mod operator;
+mod orders;
