@@ -1,8 +1,8 @@
 //! A node as the control plane keeps it.
 
 use jiff::Timestamp;
-use nemordp_types::node::{NodeAvailability, NodeInventory, NodeLoad, NodePolicy, Reserved};
-use nemordp_types::{Failure, MiB, NodeAddress, NodeId, RegionName, Vcpu};
+use nemordp_types::node::{NodeAvailability, NodeInventory, NodeLoad, NodePolicy, PoolInventory, Reserved};
+use nemordp_types::{Bytes, Failure, MiB, NodeAddress, NodeId, RegionName, Vcpu};
 use serde::{Deserialize, Serialize};
 
 use crate::label::Label;
@@ -49,6 +49,18 @@ impl Overcommit {
     }
 }
 
+/// What of a storage pool may be sold, from what its node reports and what was believed before.
+///
+/// The pool may hold other files than our disks, and a clone occupies less than it may grow to. What is known for certain:
+/// at least what is free now, at most that and all that is reserved (as if every clone had grown). Between these bounds the
+/// earlier value stands, so that a sparse clone does not look like new room.
+#[must_use]
+pub fn pool_capacity(before: Option<Bytes>, pool: &PoolInventory) -> Bytes {
+    let least = pool.free.min(pool.physical);
+    let most = Bytes(pool.free.0.saturating_add(pool.reserved.0)).min(pool.physical).max(least);
+    before.map_or(most, |before| before.clamp(least, most))
+}
+
 /// A node.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Node {
@@ -87,6 +99,22 @@ pub struct Node {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn pool(free: u64, reserved: u64) -> PoolInventory {
+        let storage_class = nemordp_types::StorageClass::new("nvme").unwrap();
+        PoolInventory { storage_class, physical: Bytes(1_000), free: Bytes(free), reserved: Bytes(reserved) }
+    }
+
+    #[test]
+    fn a_sparse_clone_is_no_new_room_and_foreign_files_take_room_away() {
+        let empty = pool_capacity(None, &pool(600, 0));
+        assert_eq!(empty, Bytes(600));
+        let with_clone = pool_capacity(Some(empty), &pool(590, 300));
+        assert_eq!(with_clone, Bytes(600));
+        let foreign_file = pool_capacity(Some(with_clone), &pool(100, 300));
+        assert_eq!(foreign_file, Bytes(400));
+        assert_eq!(pool_capacity(Some(Bytes(600)), &pool(5_000, u64::MAX)), Bytes(1_000));
+    }
 
     #[test]
     fn overcommit_rounds_down_and_never_overflows() {

@@ -1,1 +1,64 @@
+//! The control plane's memory: the only SQL, the same on SQLite and PostgreSQL.
+//!
+//! [`Store`] has one method for each thing that must happen at once; a method is one transaction, with the events that
+//! tell of it and, where a client named its intention, with the answer that a repetition gets. Nothing here decides:
+//! [`nemordp_model`] does, and where two decisions can meet (capacity, leases, links that open once) the write itself is
+//! conditional and counts the rows that it changed.
+//!
+//! Map: [`error`] what can go wrong · `sql`, `codec`, `transaction`, `open`, `migrate` how both databases are spoken to ·
+//! [`page`] listing · one file per noun for the rest: [`tenant`], [`api_key`], [`plan`], [`template`], [`ticket`],
+//! [`node`], [`heartbeat`], [`certificate`], [`fleet`], [`order`], [`accept`], [`instance`], [`reservation`], `claim`,
+//! [`saga`], [`lease`], [`effect`], [`idempotency`], [`event`], [`secret`], `installation`.
 
+#[macro_use]
+mod transaction;
+
+pub mod accept;
+pub mod api_key;
+pub mod certificate;
+mod claim;
+mod codec;
+pub mod effect;
+pub mod error;
+pub mod event;
+pub mod fleet;
+pub mod heartbeat;
+pub mod idempotency;
+mod installation;
+pub mod instance;
+pub mod lease;
+mod migrate;
+pub mod node;
+mod open;
+pub mod order;
+pub mod page;
+pub mod plan;
+pub mod reservation;
+pub mod saga;
+pub mod secret;
+mod sql;
+pub mod template;
+pub mod tenant;
+pub mod ticket;
+
+pub use accept::{Accepted, NewOrder, OrderAccept, Shape};
+pub use api_key::NewApiKey;
+pub use certificate::{NewCertificate, RevocationList};
+pub use effect::Effect;
+pub use error::{Result, StoreError};
+pub use event::EventFilter;
+pub use heartbeat::{HeartbeatOutcome, NodeHeartbeat};
+pub use idempotency::{Idempotency, Once, StoredResponse};
+pub use instance::{Changed, InstanceFilter, Wish};
+pub use lease::{Hold, Lease, LeasedSaga, SagaWrite};
+pub use migrate::SCHEMA_VERSION;
+pub use node::{Enrolled, NodeEnroll};
+pub use open::Store;
+pub use order::OrderFilter;
+pub use page::{PAGE_MAX, Page, Paged, TenantScope};
+pub use plan::NewPlan;
+pub use reservation::Reservation;
+pub use saga::{NewSaga, SagaFilter};
+pub use secret::{Revealed, SecretStanding};
+pub use template::RegisteredTemplate;
+pub use ticket::{NewTicket, TicketStanding};

@@ -1,0 +1,203 @@
+//! Accepting an order: everything that it needs is taken in one transaction, or nothing is.
+
+use nemordp_model::{EventKind, Instance, Label, Lifecycle, Order, OrderState};
+use nemordp_types::instance::{DesiredPower, GuestSpec, InstanceSpec};
+use nemordp_types::{
+    Fence, Generation, GiB, HostName, InstanceId, KeyboardLayout, MiB, NodeId, OrderId, PlanName, RegionName,
+    ReservationId, StorageClass, Template, TemplateName, TenantId, TimeZoneName, Vcpu,
+};
+use serde_json::json;
+
+use crate::Store;
+use crate::claim::{self, Network};
+use crate::error::Result;
+use crate::event::Subject;
+use crate::idempotency::{Idempotency, Once, once};
+use crate::instance;
+use crate::lease::{self, Lease};
+use crate::order;
+use crate::page::TenantScope;
+use crate::reservation;
+use crate::saga::{self, NewSaga};
+use crate::transaction::Tx;
+
+/// What an instance takes of a node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shape {
+    /// Processors.
+    pub vcpu: Vcpu,
+    /// Memory.
+    pub memory: MiB,
+    /// Size of the disk.
+    pub disk: GiB,
+    /// On what the disk lies.
+    pub storage_class: StorageClass,
+}
+
+impl Shape {
+    fn of(spec: &InstanceSpec) -> Self {
+        Self { vcpu: spec.vcpu, memory: spec.memory, disk: spec.disk, storage_class: spec.storage_class.clone() }
+    }
+}
+
+/// What a customer orders.
+#[derive(Debug, Clone)]
+pub struct NewOrder {
+    /// Its id.
+    pub id: OrderId,
+    /// Whose customer.
+    pub tenant_id: TenantId,
+    /// What the storefront calls it.
+    pub external_reference: Option<Label>,
+    /// What is bought.
+    pub plan: PlanName,
+    /// What it is made from.
+    pub template: TemplateName,
+    /// Where.
+    pub region: RegionName,
+    /// Name of the guest.
+    pub host_name: HostName,
+    /// Time zone of the guest.
+    pub time_zone: Option<TimeZoneName>,
+    /// Keyboard layout of the guest.
+    pub keyboard: Option<KeyboardLayout>,
+}
+
+/// An order with the decision where it goes.
+#[derive(Debug, Clone)]
+pub struct OrderAccept {
+    /// What is ordered.
+    pub order: NewOrder,
+    /// Id of the instance that will fulfil it.
+    pub instance_id: InstanceId,
+    /// Id of the reservation.
+    pub reservation_id: ReservationId,
+    /// Where placement put it.
+    pub node_id: NodeId,
+    /// The template's manifest.
+    pub template: Template,
+    /// The plan's amounts.
+    pub shape: Shape,
+    /// How the guest presents itself.
+    pub guest: GuestSpec,
+    /// The saga that fulfils it.
+    pub saga: NewSaga,
+}
+
+/// What was accepted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Accepted {
+    /// The order.
+    pub order: Order,
+    /// Its instance.
+    pub instance: Instance,
+    /// The port was given to it before it had rested its time, because none else was left.
+    pub rest_shortened: bool,
+}
+
+async fn accept_in_tx(tx: &mut Tx, accept: &OrderAccept) -> Result<Accepted> {
+    let now = tx.now;
+    let OrderAccept { order: new, instance_id, node_id, shape, .. } = accept;
+    let inventory = reservation::take_in_tx(tx, *node_id, shape).await?;
+    let Network { spec: network, rest_shortened } =
+        claim::network_in_tx(tx, *node_id, *instance_id, &inventory).await?;
+    let order = Order {
+        id: new.id,
+        tenant_id: new.tenant_id,
+        external_reference: new.external_reference.clone(),
+        plan: new.plan.clone(),
+        template: new.template.clone(),
+        region: new.region.clone(),
+        host_name: new.host_name.clone(),
+        time_zone: new.time_zone.clone(),
+        keyboard: new.keyboard.clone(),
+        state: OrderState::Accepted,
+        failure: None,
+        instance_id: *instance_id,
+        saga_id: accept.saga.id,
+        created_at: now,
+        updated_at: now,
+    };
+    let instance = Instance {
+        id: *instance_id,
+        order_id: new.id,
+        tenant_id: new.tenant_id,
+        node_id: *node_id,
+        spec: InstanceSpec {
+            order_id: new.id,
+            vcpu: shape.vcpu,
+            memory: shape.memory,
+            disk: shape.disk,
+            storage_class: shape.storage_class.clone(),
+            template: accept.template.clone(),
+            network,
+            guest: accept.guest.clone(),
+            power: DesiredPower::On,
+        },
+        generation: Generation(1),
+        fence: Fence(0),
+        lifecycle: Lifecycle::Provisioning,
+        observed: None,
+        observed_at: None,
+        rdp_certificate_sha256: None,
+        created_at: now,
+        updated_at: now,
+    };
+    order::insert_in_tx(tx, &order).await?;
+    instance::insert_in_tx(tx, &instance).await?;
+    reservation::insert_in_tx(tx, accept.reservation_id, *instance_id, *node_id, shape).await?;
+    saga::insert_in_tx(tx, &accept.saga, order.tenant_id, Some(order.id), Some(instance.id)).await?;
+    tx.event(EventKind::OrderAccepted, Subject::from(&order), json!({ "plan": order.plan })).await?;
+    tx.event(EventKind::InstanceCreated, Subject::from(&instance), json!({})).await?;
+    Ok(Accepted { order, instance, rest_shortened })
+}
+
+impl Store {
+    /// Accepts an order on a node: idempotency key, order, instance, capacity, port, private address, saga and events at
+    /// once. `Raced` when the room is gone: take a new snapshot and place again. The pools' exhaustion is typed.
+    pub async fn order_accept(
+        &self,
+        accept: &OrderAccept,
+        intention: Option<&Idempotency<'_, Accepted>>,
+    ) -> Result<Once<Accepted>> {
+        transaction!(self, |tx| once!(tx, intention, accept_in_tx(tx, accept).await?))
+    }
+
+    /// Gives back what an instance holds: capacity, port (which rests) and private address. Safe to repeat.
+    pub async fn order_release(&self, instance_id: InstanceId) -> Result<()> {
+        transaction!(self, |tx| crate::effect::release_in_tx(tx, instance_id).await)
+    }
+
+    /// Puts an instance that was never handed over on another node: what it held is given back, the same is taken there,
+    /// the generation rises. Gives the lease with the new numbers. `Raced` leaves everything as it was.
+    pub async fn instance_place_again(
+        &self,
+        lease: &Lease,
+        instance_id: InstanceId,
+        node_id: NodeId,
+        reservation_id: ReservationId,
+    ) -> Result<(Instance, Lease)> {
+        transaction!(self, |tx| {
+            lease::guard_in_tx(tx, lease).await?;
+            let mut instance = instance::fetch_locked(tx, TenantScope::All, instance_id).await?;
+            if instance.lifecycle != Lifecycle::Provisioning {
+                instance.lifecycle.to(Lifecycle::Failed)?;
+            }
+            reservation::release_in_tx(tx, instance_id).await?;
+            let shape = Shape::of(&instance.spec);
+            let inventory = reservation::take_in_tx(tx, node_id, &shape).await?;
+            instance.spec.network = claim::network_in_tx(tx, node_id, instance_id, &inventory).await?.spec;
+            reservation::insert_in_tx(tx, reservation_id, instance_id, node_id, &shape).await?;
+            instance.node_id = node_id;
+            instance.generation = Generation(instance.generation.0 + 1);
+            instance.observed = None;
+            instance.rdp_certificate_sha256 = None;
+            instance.updated_at = tx.now;
+            instance::update_in_tx(tx, &instance).await?;
+            tx.event(EventKind::InstancePlacedAgain, Subject::from(&instance), json!({})).await?;
+            let mut lease = lease.clone();
+            lease.instance = Some((instance_id, instance.pair()));
+            Ok((instance, lease))
+        })
+    }
+}

@@ -1,0 +1,73 @@
+//! The fleet as placement sees it.
+
+use std::collections::BTreeMap;
+
+use nemordp_model::{FleetSnapshot, NodeSnapshot, PoolRoom, Room};
+use nemordp_types::node::NodeInventory;
+use nemordp_types::{NodeId, RegionName};
+
+use crate::Store;
+use crate::error::Result;
+use crate::sql::{Query, Row, values};
+use crate::transaction::Sql as _;
+
+/// Ports or private addresses that are held, by node.
+async fn held(store: &Store, kind: &str) -> Result<BTreeMap<NodeId, u32>> {
+    let sql =
+        "SELECT node_id, COUNT(*) AS held FROM pool_claim WHERE kind = $1 AND released_at IS NULL GROUP BY node_id";
+    let rows = store.reader().fetch(Query::new("pool_claim", sql, values![kind])).await?;
+    rows.iter().map(|row| Ok((row.get("node_id")?, row.get("held")?))).collect()
+}
+
+fn pool(row: &Row) -> Result<PoolRoom> {
+    Ok(PoolRoom {
+        storage_class: row.get("storage_class")?,
+        room: Room { capacity: row.get("capacity_bytes")?, used: row.get("used_bytes")? },
+        physical_free: row.get("free_bytes")?,
+    })
+}
+
+fn node(row: &Row, pools: Vec<PoolRoom>, ports_held: u32, addresses_held: u32) -> Result<NodeSnapshot> {
+    let inventory: NodeInventory = row.json("inventory")?;
+    let ports = u32::from(inventory.endpoints.last_port) + 1;
+    let ports = ports.saturating_sub(u32::from(inventory.endpoints.first_port));
+    // Neither network, gateway nor broadcast.
+    let addresses = (1u32 << (32 - u32::from(inventory.private_subnet.prefix.clamp(1, 32)))).saturating_sub(3);
+    Ok(NodeSnapshot {
+        id: row.get("id")?,
+        region: row.get("region")?,
+        policy: row.get("policy")?,
+        availability: row.get("availability")?,
+        vcpu: Room { capacity: row.get("vcpu_capacity")?, used: row.get("vcpu_used")? },
+        memory: Room { capacity: row.get("memory_capacity_mib")?, used: row.get("memory_used_mib")? },
+        pools,
+        free_ports: ports.saturating_sub(ports_held),
+        free_addresses: addresses.saturating_sub(addresses_held),
+        templates: inventory.templates.into_iter().collect(),
+        load: row.json_opt("load")?.unwrap_or_default(),
+    })
+}
+
+impl Store {
+    /// The fleet, or one region of it. Several reads, so it may mix two instants: the reservation checks again.
+    pub async fn fleet_snapshot(&self, region: Option<&RegionName>) -> Result<FleetSnapshot> {
+        let taken_at = self.clock().now();
+        let mut pools: BTreeMap<NodeId, Vec<PoolRoom>> = BTreeMap::new();
+        let sql = "SELECT node_id, storage_class, capacity_bytes, used_bytes, free_bytes FROM node_pool \
+                   ORDER BY node_id, storage_class";
+        for row in self.reader().fetch(Query::new("node_pool", sql, vec![])).await? {
+            pools.entry(row.get("node_id")?).or_default().push(pool(&row)?);
+        }
+        let (ports, addresses) = (held(self, "port").await?, held(self, "address").await?);
+        let sql = "SELECT id, region, policy, availability, vcpu_capacity, vcpu_used, memory_capacity_mib, \
+                   memory_used_mib, inventory, load FROM node \
+                   WHERE policy <> 'decommissioned' AND ($1 IS NULL OR region = $1) ORDER BY id";
+        let rows = self.reader().fetch(Query::new("node", sql, values![region])).await?;
+        let count = |map: &BTreeMap<NodeId, u32>, id| map.get(&id).copied().unwrap_or(0);
+        let nodes = rows.iter().map(|row| {
+            let id = row.get("id")?;
+            node(row, pools.remove(&id).unwrap_or_default(), count(&ports, id), count(&addresses, id))
+        });
+        Ok(FleetSnapshot { taken_at, nodes: nodes.collect::<Result<_>>()? })
+    }
+}

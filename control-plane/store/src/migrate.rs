@@ -1,0 +1,107 @@
+//! Bringing the schema up, and refusing one that a newer version made.
+
+use std::borrow::Cow;
+
+use sqlx::migrate::{Migration, MigrationType, Migrator};
+use sqlx::{AssertSqlSafe, SqlSafeStr as _};
+
+use crate::error::{Result, StoreError};
+use crate::open::Pools;
+use crate::sql::Query;
+use crate::transaction::{Reader, Sql as _};
+
+macro_rules! migrations {
+    ($($version:literal $name:literal,)*) => {
+        /// Version, name, text.
+        const MIGRATIONS: &[(i64, &str, &str)] = &[
+            $(($version, $name, include_str!(concat!("../migrations/", $name, ".sql"))),)*
+        ];
+    };
+}
+
+migrations! {
+    1 "0001_installation",
+    2 "0002_tenant",
+    3 "0003_api_key",
+    4 "0004_plan",
+    5 "0005_template",
+    6 "0006_node",
+    7 "0007_node_pool",
+    8 "0008_certificate",
+    9 "0009_ticket",
+    10 "0010_customer_order",
+    11 "0011_instance",
+    12 "0012_reservation",
+    13 "0013_pool_claim",
+    14 "0014_saga",
+    15 "0015_saga_step",
+    16 "0016_idempotency",
+    17 "0017_event",
+    18 "0018_secret",
+}
+
+/// SQLite's words and PostgreSQL's, outside of comments.
+const WORDS: &[(&str, &str)] =
+    &[(" INTEGER", " BIGINT"), (" BLOB", " BYTEA"), (" TEXT", " TEXT COLLATE \"C\""), (") STRICT;", ");")];
+
+/// The newest schema that this version knows.
+pub const SCHEMA_VERSION: i64 = MIGRATIONS.len() as i64;
+
+pub(crate) async fn run(pools: &Pools) -> Result<()> {
+    let outcome = match pools {
+        Pools::Sqlite { writer, .. } => migrator(str::to_owned).run(writer).await,
+        Pools::Postgres(pool) => migrator(for_postgres).run(pool).await,
+    };
+    outcome.map_err(|error| StoreError::Driver(error.to_string()))
+}
+
+/// Refuses a database whose schema this version does not know.
+pub(crate) async fn refuse_newer(pools: &Pools) -> Result<()> {
+    let there =
+        Query::new("_sqlx_migrations", "SELECT name FROM sqlite_master WHERE name = '_sqlx_migrations'", vec![])
+            .on_postgres("SELECT tablename AS name FROM pg_tables WHERE tablename = '_sqlx_migrations'");
+    if Reader(pools).fetch_optional(there).await?.is_none() {
+        return Ok(());
+    }
+    let sql = "SELECT CAST(COALESCE(MAX(version), 0) AS BIGINT) AS version FROM _sqlx_migrations";
+    let Some(row) = Reader(pools).fetch_optional(Query::new("_sqlx_migrations", sql, vec![])).await? else {
+        return Ok(());
+    };
+    let found: i64 = row.get("version")?;
+    if found > SCHEMA_VERSION {
+        return Err(StoreError::SchemaTooNew { found, known: SCHEMA_VERSION });
+    }
+    Ok(())
+}
+
+fn migrator(dialect: fn(&str) -> String) -> Migrator {
+    let migrations = MIGRATIONS.iter().map(|(version, name, text)| {
+        let sql = AssertSqlSafe(dialect(text)).into_sql_str();
+        Migration::new(*version, Cow::Borrowed(*name), MigrationType::Simple, sql, false)
+    });
+    Migrator::with_migrations(migrations.collect())
+}
+
+fn for_postgres(text: &str) -> String {
+    WORDS.iter().fold(text.to_owned(), |text, (from, to)| text.replace(from, to))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_have_no_gaps_and_stand_in_their_names() {
+        for (index, (version, name, _)) in MIGRATIONS.iter().enumerate() {
+            assert_eq!(usize::try_from(*version).unwrap(), index + 1);
+            assert!(name.starts_with(&format!("{version:04}_")), "{name}");
+        }
+    }
+
+    #[test]
+    fn every_migration_file_is_listed() {
+        let files = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/migrations")).unwrap();
+        let count = files.filter(|f| f.as_ref().unwrap().path().extension().is_some_and(|e| e == "sql")).count();
+        assert_eq!(count, MIGRATIONS.len());
+    }
+}

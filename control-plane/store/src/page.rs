@@ -1,0 +1,76 @@
+//! Listing by keyset: each page begins after the last key of the one before, however much was written meanwhile.
+
+use nemordp_types::TenantId;
+
+use crate::sql::Value;
+
+/// The most rows of one page.
+pub const PAGE_MAX: u32 = 500;
+
+/// Which page.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Page<K> {
+    /// The last key of the page before.
+    pub after: Option<K>,
+    /// How many rows; at most [`PAGE_MAX`], at least 1.
+    pub limit: u32,
+}
+
+impl<K> Page<K> {
+    /// The first page.
+    #[must_use]
+    pub const fn first(limit: u32) -> Self {
+        Self { after: None, limit }
+    }
+
+    /// The page after a key.
+    #[must_use]
+    pub const fn after(key: K, limit: u32) -> Self {
+        Self { after: Some(key), limit }
+    }
+
+    fn rows(&self) -> u32 {
+        self.limit.clamp(1, PAGE_MAX)
+    }
+
+    /// One row more than the page, which tells whether there is a next one.
+    pub(crate) fn fetch(&self) -> u32 {
+        self.rows() + 1
+    }
+
+    /// Cuts that row off again.
+    pub(crate) fn cut<T>(&self, mut items: Vec<T>, key: impl Fn(&T) -> K) -> Paged<T, K> {
+        let rows = usize::try_from(self.rows()).unwrap_or(usize::MAX);
+        let more = items.len() > rows;
+        items.truncate(rows);
+        let next = if more { items.last().map(key) } else { None };
+        Paged { items, next }
+    }
+}
+
+/// A page of rows.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Paged<T, K> {
+    /// The rows, by ascending key.
+    pub items: Vec<T>,
+    /// What to give as `after` for the next page; none when this is the last one.
+    pub next: Option<K>,
+}
+
+/// Whose rows the caller may see.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TenantScope {
+    /// Everybody's: the operator.
+    All,
+    /// One tenant's; the others' do not exist.
+    Only(TenantId),
+}
+
+impl From<TenantScope> for Value {
+    fn from(scope: TenantScope) -> Self {
+        match scope {
+            TenantScope::All => Self::from(None::<TenantId>),
+            TenantScope::Only(tenant) => Self::from(tenant),
+        }
+    }
+}

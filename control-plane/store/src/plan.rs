@@ -1,0 +1,94 @@
+//! Plans: what is sold.
+
+use nemordp_model::Plan;
+use nemordp_types::{GiB, MiB, PlanName, StorageClass, Vcpu};
+
+use crate::Store;
+use crate::error::{Result, StoreError};
+use crate::idempotency::{Idempotency, Once, once};
+use crate::page::{Page, Paged};
+use crate::sql::{Query, Row, values};
+use crate::transaction::Sql as _;
+
+macro_rules! columns {
+    () => {
+        "name, vcpu, memory_mib, disk_gib, storage_class, on_sale, created_at, updated_at"
+    };
+}
+
+/// A plan to be made or changed.
+#[derive(Debug, Clone)]
+pub struct NewPlan {
+    /// Its name.
+    pub name: PlanName,
+    /// Processors.
+    pub vcpu: Vcpu,
+    /// Memory.
+    pub memory: MiB,
+    /// Size of the disk.
+    pub disk: GiB,
+    /// On what the disk lies.
+    pub storage_class: StorageClass,
+    /// Whether new orders may name it.
+    pub on_sale: bool,
+}
+
+fn plan(row: &Row) -> Result<Plan> {
+    Ok(Plan {
+        name: row.get("name")?,
+        vcpu: row.get("vcpu")?,
+        memory: row.get("memory_mib")?,
+        disk: row.get("disk_gib")?,
+        storage_class: row.get("storage_class")?,
+        on_sale: row.get("on_sale")?,
+        created_at: row.get("created_at")?,
+        updated_at: row.get("updated_at")?,
+    })
+}
+
+impl Store {
+    /// Makes a plan, or changes it for orders to come; those that exist keep what they were promised.
+    pub async fn plan_put(&self, new: &NewPlan, intention: Option<&Idempotency<'_, Plan>>) -> Result<Once<Plan>> {
+        transaction!(self, |tx| once!(tx, intention, {
+            let now = tx.now;
+            Plan {
+                name: new.name.clone(),
+                vcpu: new.vcpu,
+                memory: new.memory,
+                disk: new.disk,
+                storage_class: new.storage_class.clone(),
+                on_sale: new.on_sale,
+                created_at: now,
+                updated_at: now,
+            }
+            .check()?;
+            let sql = concat!(
+                "INSERT INTO plan (",
+                columns!(),
+                ") VALUES ($1, $2, $3, $4, $5, $6, $7, $7) \
+                 ON CONFLICT (name) DO UPDATE SET vcpu = excluded.vcpu, memory_mib = excluded.memory_mib, \
+                 disk_gib = excluded.disk_gib, storage_class = excluded.storage_class, on_sale = excluded.on_sale, \
+                 updated_at = excluded.updated_at RETURNING ",
+                columns!()
+            );
+            let values = values![&new.name, new.vcpu, new.memory, new.disk, &new.storage_class, new.on_sale, now];
+            let row = tx.fetch_optional(Query::new("plan", sql, values)).await?;
+            plan(&row.ok_or(StoreError::NotFound { noun: "plan" })?)?
+        }))
+    }
+
+    /// One plan, on sale or not.
+    pub async fn plan_fetch(&self, name: &PlanName) -> Result<Plan> {
+        let sql = concat!("SELECT ", columns!(), " FROM plan WHERE name = $1");
+        let row = self.reader().fetch_optional(Query::new("plan", sql, values![name])).await?;
+        plan(&row.ok_or(StoreError::NotFound { noun: "plan" })?)
+    }
+
+    /// Plans by name.
+    pub async fn plan_list(&self, page: Page<PlanName>) -> Result<Paged<Plan, PlanName>> {
+        let sql = concat!("SELECT ", columns!(), " FROM plan WHERE ($1 IS NULL OR name > $1) ORDER BY name LIMIT $2");
+        let rows = self.reader().fetch(Query::new("plan", sql, values![page.after.as_ref(), page.fetch()])).await?;
+        let items = rows.iter().map(plan).collect::<Result<_>>()?;
+        Ok(page.cut(items, |p: &Plan| p.name.clone()))
+    }
+}

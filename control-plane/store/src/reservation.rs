@@ -1,0 +1,121 @@
+//! Capacity that is held: taken by one conditional write, given back once.
+
+use jiff::Timestamp;
+use nemordp_types::node::NodeInventory;
+use nemordp_types::{Bytes, InstanceId, MiB, NodeId, ReservationId, StorageClass, Vcpu};
+
+use crate::Store;
+use crate::accept::Shape;
+use crate::claim;
+use crate::error::{Result, StoreError};
+use crate::page::{Page, Paged};
+use crate::sql::{Query, Row, values};
+use crate::transaction::{Sql as _, Tx};
+
+/// Capacity held on a node for an instance.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reservation {
+    /// Its id.
+    pub id: ReservationId,
+    /// For whom.
+    pub instance_id: InstanceId,
+    /// Where.
+    pub node_id: NodeId,
+    /// Processors.
+    pub vcpu: Vcpu,
+    /// Memory.
+    pub memory: MiB,
+    /// The pool of the disk.
+    pub storage_class: StorageClass,
+    /// Disk.
+    pub disk: Bytes,
+    /// Since when.
+    pub created_at: Timestamp,
+    /// When it was given back.
+    pub released_at: Option<Timestamp>,
+}
+
+fn reservation(row: &Row) -> Result<Reservation> {
+    Ok(Reservation {
+        id: row.get("id")?,
+        instance_id: row.get("instance_id")?,
+        node_id: row.get("node_id")?,
+        vcpu: row.get("vcpu")?,
+        memory: row.get("memory_mib")?,
+        storage_class: row.get("storage_class")?,
+        disk: row.get("disk_bytes")?,
+        created_at: row.get("created_at")?,
+        released_at: row.get("released_at")?,
+    })
+}
+
+/// Takes the room if it is still there, or says `Raced`. Locks the node's row; gives what the node offers.
+pub(crate) async fn take_in_tx(tx: &mut Tx, node_id: NodeId, shape: &Shape) -> Result<NodeInventory> {
+    let sql = "UPDATE node SET vcpu_used = vcpu_used + $2, memory_used_mib = memory_used_mib + $3 \
+               WHERE id = $1 AND policy = 'active' AND availability = 'available' \
+               AND vcpu_used + $2 <= vcpu_capacity AND memory_used_mib + $3 <= memory_capacity_mib RETURNING inventory";
+    let row = tx.fetch_optional(Query::new("node", sql, values![node_id, shape.vcpu, shape.memory])).await?;
+    let inventory = row.ok_or(StoreError::Raced)?.json("inventory")?;
+    let sql = "UPDATE node_pool SET used_bytes = used_bytes + $3 \
+               WHERE node_id = $1 AND storage_class = $2 AND used_bytes + $3 <= capacity_bytes";
+    let values = values![node_id, &shape.storage_class, Bytes::from(shape.disk)];
+    tx.execute_one(Query::new("node_pool", sql, values), StoreError::Raced).await?;
+    Ok(inventory)
+}
+
+pub(crate) async fn insert_in_tx(
+    tx: &mut Tx,
+    id: ReservationId,
+    instance_id: InstanceId,
+    node_id: NodeId,
+    shape: &Shape,
+) -> Result<()> {
+    let now = tx.now;
+    let sql = "INSERT INTO reservation (id, instance_id, node_id, vcpu, memory_mib, storage_class, disk_bytes, created_at) \
+               VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
+    let disk = Bytes::from(shape.disk);
+    let values = values![id, instance_id, node_id, shape.vcpu, shape.memory, &shape.storage_class, disk, now];
+    tx.execute(Query::new("reservation", sql, values)).await.map(|_| ())
+}
+
+/// Gives back all that an instance holds: capacity, port, private address. Safe to repeat; gives whether it held any
+/// capacity.
+pub(crate) async fn release_in_tx(tx: &mut Tx, instance_id: InstanceId) -> Result<bool> {
+    let now = tx.now;
+    let sql = "UPDATE reservation SET released_at = $2 WHERE instance_id = $1 AND released_at IS NULL \
+               RETURNING id, instance_id, node_id, vcpu, memory_mib, storage_class, disk_bytes, created_at, released_at";
+    let rows = tx.fetch(Query::new("reservation", sql, values![instance_id, now])).await?;
+    for row in &rows {
+        let held = reservation(row)?;
+        let lost = || StoreError::Inconsistency {
+            table: "reservation",
+            column: "node_id".to_owned(),
+            row: held.id.to_string(),
+            detail: "its node or pool is gone".to_owned(),
+        };
+        // The bound follows down at once: what a shrunken node gives back cannot be sold again.
+        let sql = "UPDATE node SET vcpu_used = vcpu_used - $2, memory_used_mib = memory_used_mib - $3, \
+                   vcpu_bound = CASE WHEN vcpu_used - $2 > vcpu_capacity THEN vcpu_used - $2 ELSE vcpu_capacity END, \
+                   memory_bound_mib = CASE WHEN memory_used_mib - $3 > memory_capacity_mib \
+                   THEN memory_used_mib - $3 ELSE memory_capacity_mib END WHERE id = $1";
+        tx.execute_one(Query::new("node", sql, values![held.node_id, held.vcpu, held.memory]), lost()).await?;
+        let sql = "UPDATE node_pool SET used_bytes = used_bytes - $3, bound_bytes = CASE \
+                   WHEN used_bytes - $3 > capacity_bytes THEN used_bytes - $3 ELSE capacity_bytes END \
+                   WHERE node_id = $1 AND storage_class = $2";
+        let values = values![held.node_id, &held.storage_class, held.disk];
+        tx.execute_one(Query::new("node_pool", sql, values), lost()).await?;
+    }
+    claim::release_in_tx(tx, instance_id).await?;
+    Ok(!rows.is_empty())
+}
+
+impl Store {
+    /// Reservations, those that were given back too: their history is what an auditor replays.
+    pub async fn reservation_list(&self, page: Page<ReservationId>) -> Result<Paged<Reservation, ReservationId>> {
+        let sql = "SELECT id, instance_id, node_id, vcpu, memory_mib, storage_class, disk_bytes, created_at, released_at \
+                   FROM reservation WHERE ($1 IS NULL OR id > $1) ORDER BY id LIMIT $2";
+        let rows = self.reader().fetch(Query::new("reservation", sql, values![page.after, page.fetch()])).await?;
+        let items = rows.iter().map(reservation).collect::<Result<_>>()?;
+        Ok(page.cut(items, |r: &Reservation| r.id))
+    }
+}

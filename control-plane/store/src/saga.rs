@@ -1,0 +1,211 @@
+//! Sagas as they are shown and steered. Whoever works on one holds its lease: [`crate::lease`].
+
+use nemordp_model::{Saga, SagaKind, SagaStatus, SagaStep};
+use nemordp_types::{Failure, InstanceId, OrderId, Reason, SagaId, TenantId};
+
+use crate::Store;
+use crate::error::{Result, StoreError};
+use crate::page::{Page, Paged, TenantScope};
+use crate::sql::{Query, Row, values};
+use crate::transaction::{Sql, Tx};
+
+pub(crate) const MISSING: StoreError = StoreError::NotFound { noun: "operation" };
+
+macro_rules! columns {
+    () => {
+        "id, kind, status, step, attempt, fence, lease_owner, lease_until, next_run_at, cancel_requested_at, failure, \
+         tenant_id, order_id, instance_id, created_at, updated_at, finished_at"
+    };
+}
+pub(crate) use columns;
+
+/// A saga to be started.
+#[derive(Debug, Clone)]
+pub struct NewSaga {
+    /// Its id.
+    pub id: SagaId,
+    /// What it intends.
+    pub kind: SagaKind,
+    /// The engine's typed state as JSON text. Never holds a password.
+    pub state: String,
+    /// Names of its steps in order.
+    pub steps: Vec<String>,
+}
+
+/// Which sagas.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SagaFilter {
+    /// Where it is.
+    pub status: Option<SagaStatus>,
+    /// About this order.
+    pub order_id: Option<OrderId>,
+    /// About this instance.
+    pub instance_id: Option<InstanceId>,
+}
+
+/// A saga without its steps.
+pub(crate) fn saga(row: &Row) -> Result<Saga> {
+    Ok(Saga {
+        id: row.get("id")?,
+        kind: row.get("kind")?,
+        status: row.get("status")?,
+        step: row.get("step")?,
+        attempt: row.get("attempt")?,
+        fence: row.get("fence")?,
+        lease_owner: row.get("lease_owner")?,
+        lease_until: row.get("lease_until")?,
+        next_run_at: row.get("next_run_at")?,
+        cancel_requested_at: row.get("cancel_requested_at")?,
+        failure: row.json_opt("failure")?,
+        tenant_id: row.get("tenant_id")?,
+        order_id: row.get("order_id")?,
+        instance_id: row.get("instance_id")?,
+        created_at: row.get("created_at")?,
+        updated_at: row.get("updated_at")?,
+        finished_at: row.get("finished_at")?,
+        steps: Vec::new(),
+    })
+}
+
+fn step(row: &Row) -> Result<SagaStep> {
+    Ok(SagaStep {
+        position: row.get("position")?,
+        name: row.get("name")?,
+        state: row.get("state")?,
+        attempts: row.get("attempts")?,
+        started_at: row.get("started_at")?,
+        finished_at: row.get("finished_at")?,
+        percent: row.get("percent")?,
+        detail: row.get("detail")?,
+        failure: row.json_opt("failure")?,
+    })
+}
+
+pub(crate) async fn steps(sql: &mut impl Sql, id: SagaId) -> Result<Vec<SagaStep>> {
+    let text = "SELECT position, name, state, attempts, started_at, finished_at, percent, detail, failure \
+                FROM saga_step WHERE saga_id = $1 ORDER BY position";
+    let rows = sql.fetch(Query::new("saga_step", text, values![id])).await?;
+    rows.iter().map(step).collect()
+}
+
+pub(crate) async fn fetch(sql: &mut impl Sql, scope: TenantScope, id: SagaId) -> Result<Saga> {
+    let text = concat!("SELECT ", columns!(), " FROM saga WHERE id = $1 AND ($2 IS NULL OR tenant_id = $2)");
+    let row = sql.fetch_optional(Query::new("saga", text, values![id, scope])).await?;
+    let mut saga = saga(&row.ok_or(MISSING)?)?;
+    saga.steps = steps(sql, id).await?;
+    Ok(saga)
+}
+
+pub(crate) async fn insert_in_tx(
+    tx: &mut Tx,
+    new: &NewSaga,
+    tenant_id: TenantId,
+    order_id: Option<OrderId>,
+    instance_id: Option<InstanceId>,
+) -> Result<()> {
+    let now = tx.now;
+    let sql = "INSERT INTO saga (id, kind, state, status, next_run_at, tenant_id, order_id, instance_id, created_at, \
+               updated_at) VALUES ($1, $2, $3, 'running', $4, $5, $6, $7, $4, $4)";
+    let values = values![new.id, new.kind, new.state.as_str(), now, tenant_id, order_id, instance_id];
+    tx.execute(Query::new("saga", sql, values)).await?;
+    for (position, name) in (0u32..).zip(&new.steps) {
+        let sql = "INSERT INTO saga_step (saga_id, position, name, state) VALUES ($1, $2, $3, 'pending')";
+        tx.execute(Query::new("saga_step", sql, values![new.id, position, name.as_str()])).await?;
+    }
+    Ok(())
+}
+
+/// The saga that is open on an instance; the schema allows one.
+pub(crate) async fn open_in_tx(tx: &mut Tx, instance_id: InstanceId) -> Result<Option<(SagaId, SagaKind)>> {
+    let sql = "SELECT id, kind FROM saga WHERE instance_id = $1 AND status IN ('running', 'unwinding')";
+    let row = tx.fetch_optional(Query::new("saga", sql, values![instance_id])).await?;
+    row.map(|row| Ok((row.get("id")?, row.get("kind")?))).transpose()
+}
+
+pub(crate) async fn newest_of_kind(tx: &mut Tx, instance_id: InstanceId, kind: SagaKind) -> Result<Saga> {
+    let sql = "SELECT id FROM saga WHERE instance_id = $1 AND kind = $2 ORDER BY id DESC LIMIT 1";
+    let row = tx.fetch_optional(Query::new("saga", sql, values![instance_id, kind])).await?.ok_or(MISSING)?;
+    fetch(tx, TenantScope::All, row.get("id")?).await
+}
+
+/// Ends a saga because its instance is to be deleted; who holds its lease learns it at the next write.
+pub(crate) async fn supersede_in_tx(tx: &mut Tx, id: SagaId) -> Result<()> {
+    let now = tx.now;
+    let sql = "UPDATE saga SET status = 'cancelled', lease_owner = NULL, lease_until = NULL, updated_at = $2, \
+               finished_at = $2, cancel_requested_at = COALESCE(cancel_requested_at, $2) \
+               WHERE id = $1 AND status IN ('running', 'unwinding')";
+    tx.execute(Query::new("saga", sql, values![id, now])).await.map(|_| ())
+}
+
+/// Tells a saga to stop. Who holds its lease learns it when renewing; without a holder it runs at once.
+pub(crate) async fn request_cancel_in_tx(tx: &mut Tx, id: SagaId) -> Result<()> {
+    let now = tx.now;
+    let sql = "UPDATE saga SET cancel_requested_at = COALESCE(cancel_requested_at, $2), \
+               next_run_at = CASE WHEN lease_owner IS NULL THEN $2 ELSE next_run_at END, updated_at = $2 \
+               WHERE id = $1 AND status IN ('running', 'unwinding')";
+    tx.execute(Query::new("saga", sql, values![id, now])).await.map(|_| ())
+}
+
+/// Moves a stuck saga on; `to` is one of the open states or `unwound`.
+async fn unstick(tx: &mut Tx, id: SagaId, to: SagaStatus) -> Result<()> {
+    let now = tx.now;
+    let saga = fetch(tx, TenantScope::All, id).await?;
+    if let Some(instance_id) = saga.instance_id.filter(|_| to.is_open())
+        && let Some((open, kind)) = open_in_tx(tx, instance_id).await?
+        && open != id
+    {
+        let message = format!("operation {open} ({kind}) is under way on the instance: wait until it is done");
+        return Err(Failure::new(Reason::Conflict, message).into());
+    }
+    let finished_at = (!to.is_open()).then_some(now);
+    let sql = "UPDATE saga SET status = $2, next_run_at = $3, updated_at = $3, finished_at = $4 \
+               WHERE id = $1 AND status = 'stuck'";
+    let message = format!("the operation is {}: only a stuck one takes this", saga.status);
+    let refused = Failure::new(Reason::Conflict, message).with_field("status");
+    tx.execute_one(Query::new("saga", sql, values![id, to, now, finished_at]), StoreError::Refused(refused)).await
+}
+
+impl Store {
+    /// One saga with its steps: the operation that HTTP shows.
+    pub async fn saga_fetch(&self, scope: TenantScope, id: SagaId) -> Result<Saga> {
+        fetch(&mut self.reader(), scope, id).await
+    }
+
+    /// The engine's state of a saga as JSON text.
+    pub async fn saga_state(&self, id: SagaId) -> Result<String> {
+        let sql = "SELECT state FROM saga WHERE id = $1";
+        self.reader().fetch_optional(Query::new("saga", sql, values![id])).await?.ok_or(MISSING)?.get("state")
+    }
+
+    /// Sagas by id, without their steps.
+    pub async fn saga_list(
+        &self,
+        scope: TenantScope,
+        filter: SagaFilter,
+        page: Page<SagaId>,
+    ) -> Result<Paged<Saga, SagaId>> {
+        let sql = concat!(
+            "SELECT ",
+            columns!(),
+            " FROM saga WHERE ($1 IS NULL OR tenant_id = $1) AND ($2 IS NULL OR status = $2) \
+             AND ($3 IS NULL OR order_id = $3) AND ($4 IS NULL OR instance_id = $4) AND ($5 IS NULL OR id > $5) \
+             ORDER BY id LIMIT $6"
+        );
+        let SagaFilter { status, order_id, instance_id } = filter;
+        let values = values![scope, status, order_id, instance_id, page.after, page.fetch()];
+        let rows = self.reader().fetch(Query::new("saga", sql, values)).await?;
+        let items = rows.iter().map(saga).collect::<Result<_>>()?;
+        Ok(page.cut(items, |s: &Saga| s.id))
+    }
+
+    /// Lets a stuck saga run or unwind again, as a human decided.
+    pub async fn saga_retry(&self, id: SagaId, unwind: bool) -> Result<()> {
+        let to = if unwind { SagaStatus::Unwinding } else { SagaStatus::Running };
+        transaction!(self, |tx| unstick(tx, id, to).await)
+    }
+
+    /// Gives a stuck saga up: a human has cleaned up what it left.
+    pub async fn saga_abandon(&self, id: SagaId) -> Result<()> {
+        transaction!(self, |tx| unstick(tx, id, SagaStatus::Unwound).await)
+    }
+}

@@ -1,0 +1,168 @@
+//! Transactions that can be cancelled at any instant and run again when the database asks for it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use nemordp_types::{Clock, Entropy};
+use sqlx::{Postgres, Sqlite, Transaction};
+
+use crate::error::{Result, StoreError};
+use crate::open::Pools;
+use crate::sql::{self, Query, Row};
+
+/// How often a transaction runs before its caller is told that the database is busy.
+const ATTEMPTS: u32 = 12;
+
+/// Where statements run: inside a transaction, or each on its own.
+pub(crate) trait Sql: Send {
+    fn fetch(&mut self, query: Query) -> impl Future<Output = Result<Vec<Row>>> + Send;
+
+    /// At most one row.
+    fn fetch_optional(&mut self, query: Query) -> impl Future<Output = Result<Option<Row>>> + Send {
+        async move { Ok(self.fetch(query).await?.into_iter().next()) }
+    }
+}
+
+/// Statements outside of a transaction; on SQLite by the read-only connections.
+pub(crate) struct Reader<'p>(pub(crate) &'p Pools);
+
+impl Sql for Reader<'_> {
+    async fn fetch(&mut self, query: Query) -> Result<Vec<Row>> {
+        match self.0 {
+            Pools::Sqlite { readers, .. } => sql::sqlite::fetch(readers, &query).await,
+            Pools::Postgres(pool) => sql::postgres::fetch(pool, &query).await,
+        }
+    }
+}
+
+enum Connection {
+    Sqlite(Transaction<'static, Sqlite>),
+    Postgres(Transaction<'static, Postgres>),
+}
+
+/// An open transaction. Dropped without a commit it is rolled back.
+pub(crate) struct Tx {
+    connection: Connection,
+    /// The one instant that everything in it is written with.
+    pub(crate) now: Timestamp,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) entropy: Arc<dyn Entropy>,
+}
+
+impl Tx {
+    /// Opens a transaction that may write.
+    ///
+    /// `begin` of the driver is not safe against being dropped half-way: the connection would go back to the pool inside
+    /// an open transaction and later acknowledge writes that nobody commits. In a task of its own it always runs to its
+    /// end; what nobody waits for any more is rolled back when the task's result is dropped.
+    pub(crate) async fn begin(pools: &Pools, clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>) -> Result<Self> {
+        let pools = pools.clone();
+        let task = tokio::spawn(async move {
+            match &pools {
+                Pools::Sqlite { writer, .. } => writer.begin_with("BEGIN IMMEDIATE").await.map(Connection::Sqlite),
+                Pools::Postgres(pool) => pool.begin_with("BEGIN").await.map(Connection::Postgres),
+            }
+        });
+        let connection = task.await.map_err(|e| StoreError::Driver(format!("begin: {e}")))??;
+        let now = clock.now();
+        Ok(Self { connection, now, clock, entropy })
+    }
+
+    /// Commits, also when the caller is dropped meanwhile: for the same reason, in a task of its own.
+    pub(crate) async fn commit(self) -> Result<()> {
+        let task = tokio::spawn(async move {
+            match self.connection {
+                Connection::Sqlite(transaction) => transaction.commit().await,
+                Connection::Postgres(transaction) => transaction.commit().await,
+            }
+        });
+        Ok(task.await.map_err(|e| StoreError::Driver(format!("commit: {e}")))??)
+    }
+
+    /// Rolls back now instead of when the connection is used next.
+    pub(crate) async fn rollback(self) {
+        let outcome = match self.connection {
+            Connection::Sqlite(transaction) => transaction.rollback().await,
+            Connection::Postgres(transaction) => transaction.rollback().await,
+        };
+        if let Err(error) = outcome {
+            tracing::debug!(%error, "rollback");
+        }
+    }
+
+    /// Runs a statement; gives the number of rows that it changed.
+    pub(crate) async fn execute(&mut self, query: Query) -> Result<u64> {
+        match &mut self.connection {
+            Connection::Sqlite(transaction) => sql::sqlite::execute(&mut **transaction, &query).await,
+            Connection::Postgres(transaction) => sql::postgres::execute(&mut **transaction, &query).await,
+        }
+    }
+
+    /// Runs a statement that must change exactly one row.
+    pub(crate) async fn execute_one(&mut self, query: Query, otherwise: StoreError) -> Result<()> {
+        let table = query.table;
+        match self.execute(query).await? {
+            1 => Ok(()),
+            0 => Err(otherwise),
+            more => Err(StoreError::Driver(format!("{more} rows of {table} were changed where one was meant"))),
+        }
+    }
+}
+
+impl Sql for Tx {
+    async fn fetch(&mut self, query: Query) -> Result<Vec<Row>> {
+        match &mut self.connection {
+            Connection::Sqlite(transaction) => sql::sqlite::fetch(&mut **transaction, &query).await,
+            Connection::Postgres(transaction) => sql::postgres::fetch(&mut **transaction, &query).await,
+        }
+    }
+}
+
+/// Waits before the next attempt, longer each time and never two callers alike, or gives the error up.
+pub(crate) async fn again(error: StoreError, attempt: &mut u32, entropy: &dyn Entropy) -> Result<()> {
+    *attempt += 1;
+    if !matches!(error, StoreError::Busy(_)) || *attempt >= ATTEMPTS {
+        return Err(error);
+    }
+    let mut jitter = [0u8; 1];
+    entropy.fill(&mut jitter);
+    let ceiling = 2u64 << (*attempt).min(7);
+    let millis = ceiling / 2 + ceiling * u64::from(jitter[0]) / 512;
+    tracing::debug!(%error, attempt, millis, "transaction runs again");
+    tokio::time::sleep(Duration::from_millis(millis)).await;
+    Ok(())
+}
+
+/// Runs the body in a transaction and commits, unless it gives an error: then all of it is rolled back. When the database
+/// is busy the whole body runs again, so it must have no effect outside of the transaction.
+macro_rules! transaction {
+    ($store:expr, |$tx:ident| $body:expr) => {{
+        let store: &$crate::Store = $store;
+        let mut attempt = 0u32;
+        loop {
+            let run = async {
+                let mut opened = store.begin().await?;
+                let outcome: $crate::error::Result<_> = async {
+                    let $tx = &mut opened;
+                    $body
+                }
+                .await;
+                match outcome {
+                    Ok(value) => opened.commit().await.map(|()| value),
+                    Err(error) => {
+                        opened.rollback().await;
+                        Err(error)
+                    }
+                }
+            };
+            match Box::pin(run).await {
+                Ok(value) => break Ok(value),
+                Err(error) => match $crate::transaction::again(error, &mut attempt, store.entropy()).await {
+                    Ok(()) => {}
+                    Err(error) => break Err(error),
+                },
+            }
+        }
+    }};
+}
