@@ -3,7 +3,7 @@ units=/etc/systemd/system
 packaged=/usr/lib/systemd/system
 
 # At once: the network, the desktop's server and its certificate.
-systemctl -q enable systemd-networkd xrdp xrdp-sesman nemordp-rdp-certificate nemordp-late
+systemctl -q enable systemd-networkd xrdp xrdp-sesman nemordp-rdp-certificate nemordp-late.timer
 
 # Late: needed, but not for the first picture of the desktop. /dev/null in a .wants folder takes the unit out of that
 # target only; nemordp-late.target brings it in again.
