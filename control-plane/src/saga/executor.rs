@@ -68,6 +68,7 @@ impl Engine {
                         (Arc::clone(&tools), stop.clone(), Arc::clone(&self.due), settings.lease);
                     under_way.spawn(async move {
                         let _place = place;
+                        let _counted = UnderWay::count();
                         let saga_id = leased.saga.id;
                         let rest = carry(&tools, leased, lease, &stop).await;
                         tracing::debug!(%saga_id, ?rest, "saga rests");
@@ -75,7 +76,6 @@ impl Engine {
                             due.notify_one();
                         }
                     });
-                    metrics::gauge!("nemordp_saga_under_way").set(gauge(under_way.len()));
                 }
                 Ok(None) => {
                     drop(place);
@@ -104,12 +104,34 @@ impl Engine {
     }
 }
 
-fn gauge(count: usize) -> f64 {
-    u32::try_from(count).map_or(f64::MAX, f64::from)
+/// One saga under way, as long as it lives.
+struct UnderWay;
+
+impl UnderWay {
+    fn count() -> Self {
+        metrics::gauge!("nemordp_saga_under_way").increment(1.0);
+        Self
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        metrics::gauge!("nemordp_saga_under_way").decrement(1.0);
+    }
 }
 
 fn describe() {
     describe_histogram!("nemordp_step_seconds", Unit::Seconds, "Time that a saga's step took, by saga and step.");
+    describe_counter!(
+        "nemordp_step_failures_total",
+        Unit::Count,
+        "Failed tries of a saga's step, by saga, step and reason."
+    );
+    describe_counter!(
+        "nemordp_saga_ended_total",
+        Unit::Count,
+        "Sagas that ended, by saga and status; stuck ones call a human."
+    );
     describe_counter!("nemordp_proof_verdict_total", Unit::Count, "Login proofs by their verdict.");
     describe_gauge!("nemordp_saga_under_way", Unit::Count, "Sagas that this replica works on now.");
 }

@@ -74,6 +74,26 @@ pub struct Limits {
     pub proof: Duration,
 }
 
+impl Limits {
+    /// After which a step counts as hung, all that it waits for included.
+    #[must_use]
+    pub fn of(&self, step: plan::Step) -> Duration {
+        const SLACK: Duration = Duration::from_secs(60);
+        let work = match step {
+            plan::Step::EnsureInstance => self.ensure,
+            plan::Step::ProveLogin => self.readiness + self.proof * 4 + self.change,
+            plan::Step::EndSessions
+            | plan::Step::SetPassword
+            | plan::Step::EndProofSession
+            | plan::Step::Activate
+            | plan::Step::Power(_)
+            | plan::Step::DeleteInstance
+            | plan::Step::Forget => self.change,
+        };
+        work + SLACK
+    }
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Self {

@@ -24,6 +24,21 @@ pub struct State {
     /// Nodes that could not do it.
     #[serde(default)]
     pub given_up: Vec<NodeId>,
+    /// The node that is being left for another, from the decision on until the saga begins there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub leaving: Option<Leaving>,
+    /// Why everything is undone; an undo that fails must not hide it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cause: Option<Failure>,
+}
+
+/// Leaving a node for another.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Leaving {
+    /// Which one is left.
+    pub node: NodeId,
+    /// Why.
+    pub failure: Failure,
 }
 
 impl State {
@@ -64,5 +79,6 @@ impl State {
         self.undos.clear();
         self.password_made = false;
         self.tries = 0;
+        self.leaving = None;
     }
 }

@@ -1,0 +1,105 @@
+//! Elsewhere: what was made on this node is undone, and the saga begins again on another.
+
+use std::collections::BTreeSet;
+
+use nemordp_model::{Instance, PlacementRequest, StepState, place};
+use nemordp_store::{Hold, StoreError, TenantScope};
+use nemordp_types::{Failure, NodeId, RegionName, ReservationId};
+
+use super::{Carried, Carrier, Left};
+use crate::saga::retry::{Next, StepFailure, after_failed_undo};
+use crate::saga::state::Leaving;
+
+/// Placements of one order anew, while others are quicker.
+const PLACEMENTS_MAX: u32 = 8;
+
+impl Carrier<'_> {
+    /// Decides to leave this node. The decision is stored before anything is removed: who carries on after a crash must
+    /// not try it here again, since the node refuses what it was told to remove.
+    pub(super) async fn leave(&mut self, failure: Failure) -> Carried {
+        let Some(instance_id) = self.saga.instance_id else { return self.turn_back(failure).await };
+        let node = self.tools.store.instance_fetch(TenantScope::All, instance_id).await?.node_id;
+        self.state.undo(0, self.tools.clock.as_ref(), self.tools.entropy.as_ref());
+        self.state.leaving = Some(Leaving { node, failure });
+        self.state.tries = 0;
+        self.write(Hold::Keep(self.lease_for), &[]).await?;
+        Ok(None)
+    }
+
+    /// Undoes what was made on the node that is left, and begins on another; without another, everything back.
+    pub(super) async fn move_on(&mut self, Leaving { node, failure }: Leaving) -> Carried {
+        let Some(instance_id) = self.saga.instance_id else { return self.turn_back(failure).await };
+        // A crash right after the placement left the instance on its new node already; there is nothing to remove there.
+        let here = self.tools.store.instance_fetch(TenantScope::All, instance_id).await?.node_id;
+        if here == node {
+            let (id, _) = self.state.undo(0, self.tools.clock.as_ref(), self.tools.entropy.as_ref());
+            match self.removed(id).await {
+                Ok(()) => {}
+                Err(Left::Rest(rest)) => return Ok(Some(rest)),
+                Err(Left::Cancelled) => return self.turn_back(failure).await,
+                Err(Left::Failed(failed)) => return self.cannot_leave(failed, failure).await,
+            }
+            if !self.placed_again().await? {
+                return self.turn_back(failure).await;
+            }
+        }
+        self.state.start_over(node);
+        for row in &mut self.saga.steps {
+            row.state = StepState::Pending;
+            (row.started_at, row.finished_at) = (None, None);
+            (row.percent, row.detail) = (None, None);
+        }
+        self.saga.step = 0;
+        self.intended = None;
+        self.write(Hold::Keep(self.lease_for), &[]).await?;
+        Ok(None)
+    }
+
+    async fn cannot_leave(&mut self, failed: StepFailure, why: Failure) -> Carried {
+        self.state.tries += 1;
+        tracing::warn!(saga_id = %self.saga.id, failure = ?failed.failure, "a node cannot be left yet");
+        match after_failed_undo(failed.retry, self.state.tries, self.tools.entropy.as_ref()) {
+            Next::Again(pause) => self.wait(pause).await,
+            Next::OtherNode | Next::Unwind | Next::Stuck => self.turn_back(why).await,
+        }
+    }
+
+    /// Places on a node that was not tried yet; false when there is none.
+    async fn placed_again(&mut self) -> Result<bool, StoreError> {
+        let (Some(order_id), Some(instance_id)) = (self.saga.order_id, self.saga.instance_id) else { return Ok(false) };
+        let store = &self.tools.store;
+        let region = store.order_fetch(TenantScope::All, order_id).await?.region;
+        let instance = store.instance_fetch(TenantScope::All, instance_id).await?;
+        let request = request(&instance, region, &self.state.given_up);
+        for _ in 0..PLACEMENTS_MAX {
+            let snapshot = store.fleet_snapshot(Some(&request.region)).await?;
+            let Ok(placement) = place(&request, &snapshot) else { return Ok(false) };
+            let reservation = ReservationId::new(self.tools.clock.as_ref(), self.tools.entropy.as_ref());
+            match store.instance_place_again(&self.lease, instance_id, placement.node_id, reservation).await {
+                Ok((_, lease)) => {
+                    self.lease = lease;
+                    return Ok(true);
+                }
+                Err(StoreError::Raced) => {}
+                Err(StoreError::PortPoolExhausted | StoreError::AddressPoolExhausted) => return Ok(false),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(false)
+    }
+}
+
+fn request(instance: &Instance, region: RegionName, given_up: &[NodeId]) -> PlacementRequest {
+    let mut exclude: BTreeSet<NodeId> = given_up.iter().copied().collect();
+    exclude.insert(instance.node_id);
+    PlacementRequest {
+        region,
+        vcpu: instance.spec.vcpu,
+        memory: instance.spec.memory,
+        disk: instance.spec.disk,
+        storage_class: instance.spec.storage_class.clone(),
+        template: instance.spec.template.digest,
+        template_size: instance.spec.template.file_size,
+        exclude,
+    }
+}

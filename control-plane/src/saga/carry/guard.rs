@@ -1,0 +1,146 @@
+//! What goes on beside a step: the lease is kept, progress is shown, and somebody may ask to stop.
+
+use std::time::Duration;
+
+use nemordp_store::{Effect, Lease, StoreError};
+use nemordp_types::{Failure, OperationId, Reason};
+use tokio::sync::watch;
+use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::{Carrier, Left, Rest};
+use crate::saga::Tools;
+use crate::saga::plan::Step;
+use crate::saga::retry::StepFailure;
+use crate::saga::step::{Shown, Work, subject};
+
+/// Progress is written at most this often.
+const PROGRESS_EVERY: Duration = Duration::from_millis(250);
+
+impl Carrier<'_> {
+    /// Does a step, guarded.
+    pub(super) async fn guarded(&mut self, step: Step, cancellable: bool) -> Result<Vec<Effect>, Left> {
+        let deadline = self.tools.limits.of(step);
+        let (shown, watched) = watch::channel(Shown::default());
+        let (mut work, guard) = self.prepare(&shown, cancellable).await?;
+        tokio::select! {
+            // A step that ended counts, even when the lease is lost in the same instant: its write will say so.
+            biased;
+            outcome = timeout(deadline, Box::pin(work.run(step))) => Ok(outcome.map_err(|_| hung(step.name()))??),
+            left = guard.watch(watched) => Err(left),
+        }
+    }
+
+    /// Has the instance removed from its node, guarded as a step is.
+    pub(super) async fn removed(&mut self, id: OperationId) -> Result<(), Left> {
+        let deadline = self.tools.limits.of(Step::DeleteInstance);
+        let (shown, watched) = watch::channel(Shown::default());
+        let (work, guard) = self.prepare(&shown, false).await?;
+        tokio::select! {
+            biased;
+            outcome = timeout(deadline, Box::pin(work.remove(id))) => {
+                Ok(outcome.map_err(|_| hung("undo"))?.map_err(StepFailure::from)?)
+            }
+            left = guard.watch(watched) => Err(left),
+        }
+    }
+
+    async fn prepare<'s>(
+        &'s mut self,
+        shown: &'s watch::Sender<Shown>,
+        cancellable: bool,
+    ) -> Result<(Work<'s>, Guard<'s>), StepFailure> {
+        let (instance, place) = subject(self.tools, &self.lease).await?;
+        let work = Work {
+            tools: self.tools,
+            lease: &self.lease,
+            lease_for: self.lease_for,
+            position: self.saga.step,
+            state: &mut self.state,
+            order_id: self.saga.order_id,
+            instance,
+            place,
+            shown,
+        };
+        let guard = Guard {
+            tools: self.tools,
+            lease: &self.lease,
+            lease_for: self.lease_for,
+            stop: self.stop,
+            position: self.saga.step,
+            cancellable,
+        };
+        Ok((work, guard))
+    }
+}
+
+fn hung(what: &str) -> StepFailure {
+    Failure::new(Reason::DeadlineExceeded, format!("{what} did not end in time")).into()
+}
+
+struct Guard<'a> {
+    tools: &'a Tools,
+    lease: &'a Lease,
+    lease_for: Duration,
+    stop: &'a CancellationToken,
+    position: u32,
+    cancellable: bool,
+}
+
+impl Guard<'_> {
+    /// Returns when the step has to be left.
+    async fn watch(&self, mut shown: watch::Receiver<Shown>) -> Left {
+        let every = (self.lease_for / 3).max(Duration::from_millis(10));
+        let mut renewals = interval_at(Instant::now() + every, every);
+        renewals.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        // The lease was kept by the write before the step, so this is the earliest instant at which it ends.
+        let mut lost_at = Instant::now() + self.lease_for;
+        let mut quiet_until = Instant::now();
+        loop {
+            tokio::select! {
+                () = self.stop.cancelled() => return Left::Rest(Rest::Stopped),
+                _ = renewals.tick() => {
+                    let asked_at = Instant::now();
+                    match self.renew().await {
+                        Ok(()) => lost_at = asked_at + self.lease_for,
+                        Err(Some(left)) => return left,
+                        Err(None) if Instant::now() >= lost_at => return Left::Rest(Rest::Lost),
+                        Err(None) => {}
+                    }
+                }
+                now = next(&mut shown, quiet_until) => {
+                    quiet_until = Instant::now() + PROGRESS_EVERY;
+                    let detail = now.detail.as_deref();
+                    match self.tools.store.saga_progress(self.lease, self.position, now.percent, detail).await {
+                        Err(StoreError::StaleFence) => return Left::Rest(Rest::Lost),
+                        Err(error) => tracing::debug!(%error, "progress was not shown"),
+                        Ok(()) => {}
+                    }
+                }
+            }
+        }
+    }
+
+    /// Keeps the lease. None: the store did not answer, and the lease may still be ours.
+    async fn renew(&self) -> Result<(), Option<Left>> {
+        match timeout(self.lease_for, self.tools.store.saga_renew(self.lease, self.lease_for)).await {
+            Ok(Ok(true)) if self.cancellable => Err(Some(Left::Cancelled)),
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(StoreError::StaleFence)) => Err(Some(Left::Rest(Rest::Lost))),
+            Ok(Err(error)) => {
+                tracing::warn!(saga_id = %self.lease.saga_id, %error, "a lease was not renewed");
+                Err(None)
+            }
+            Err(_) => Err(None),
+        }
+    }
+}
+
+/// The next thing to show, not before this instant; never when the step says no more.
+async fn next(shown: &mut watch::Receiver<Shown>, not_before: Instant) -> Shown {
+    sleep_until(not_before).await;
+    if shown.changed().await.is_err() {
+        std::future::pending::<()>().await;
+    }
+    shown.borrow_and_update().clone()
+}
