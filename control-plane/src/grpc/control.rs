@@ -43,14 +43,12 @@ impl Control {
         Self { app, telemetry, shutdown, renewed: Mutex::default() }
     }
 
-    #[expect(clippy::result_large_err, reason = "tonic's handlers return Status")]
     fn node<T>(&self, request: &Request<T>) -> Result<(NodeId, Vec<u8>), Status> {
         let identity = require(request, Role::Node, self.app.pki.revocations())?;
         let serial = nemordp_wire::mtls::peer(request).and_then(|peer| peer.serial.clone()).unwrap_or_default();
         Ok((NodeId::from_uuid(identity.id), serial))
     }
 
-    #[expect(clippy::result_large_err, reason = "tonic's handlers return Status")]
     fn answer<T>(&self, call: &'static str, result: Result<T, Status>) -> Result<Response<T>, Status> {
         let code = result.as_ref().map_or_else(Status::code, |_| tonic::Code::Ok);
         self.telemetry.grpc(call, code);

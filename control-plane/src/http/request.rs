@@ -289,7 +289,8 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Failure> {
         let fix = text.strip_prefix("invalid_argument: ").and_then(|rest| Some(rest.split_once(": ")?.1));
         let failure = Failure::new(Reason::InvalidArgument, fix.unwrap_or(&text));
         match missing(&text) {
-            Some(field) if path == "." => failure.with_field(field),
+            Some(field) if path == "." || path == field => failure.with_field(field),
+            Some(field) if path.ends_with(&format!(".{field}")) => failure.with_field(path),
             Some(field) => failure.with_field(format!("{path}.{field}")),
             None if path == "." => failure,
             None => failure.with_field(path),
@@ -297,7 +298,7 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Failure> {
     })
 }
 
-/// The field that serde misses or does not know, which its path does not include.
+/// The field that serde misses or does not know; its path includes only the latter.
 fn missing(text: &str) -> Option<&str> {
     let rest = text.strip_prefix("missing field `").or_else(|| text.strip_prefix("unknown field `"))?;
     rest.split('`').next()

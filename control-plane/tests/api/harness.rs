@@ -1,5 +1,6 @@
 //! A control plane in this process, keys for it, and a node that is enrolled with it.
 
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Once};
 use std::time::Duration;
 
@@ -93,6 +94,7 @@ pub(crate) struct Plane {
     pub(crate) dir: TempDir,
     pub(crate) key: String,
     http: reqwest::Client,
+    tickets: AtomicU32,
 }
 
 impl Plane {
@@ -103,11 +105,12 @@ impl Plane {
     /// `toml`: more of the configuration.
     pub(crate) async fn start_with(toml: &str) -> Self {
         static PROVIDER: Once = Once::new();
+        static SEED: AtomicU64 = AtomicU64::new(1);
         PROVIDER.call_once(|| rustls::crypto::aws_lc_rs::default_provider().install_default().unwrap());
         let dir = tempfile::tempdir().unwrap();
         // TLS libraries ask the system for the time: the test's clock begins there.
         let clock = Arc::new(ManualClock::at_second(SystemClock.now().as_second()));
-        let seed = std::ptr::from_ref(&dir).addr() as u64;
+        let seed = SEED.fetch_add(1, Ordering::Relaxed);
         let entropy: Arc<dyn Entropy> = Arc::new(SeededEntropy::new(seed));
         let config = format!(
             "data_dir = \"{}\"\nregions = [\"hel1\"]\n[http]\nlisten = \"127.0.0.1:0\"\n\
@@ -120,7 +123,7 @@ impl Plane {
         let shutdown = CancellationToken::new();
         let running = serve_with(Arc::new(config), installation, clock.clone(), entropy, work, shutdown).await.unwrap();
         let http = reqwest::Client::builder().build().unwrap();
-        let mut plane = Self { running, clock, dir, key: String::new(), http };
+        let mut plane = Self { running, clock, dir, key: String::new(), http, tickets: AtomicU32::new(0) };
         plane.key = plane.key_for("default", ALL).await;
         plane
     }
@@ -202,7 +205,7 @@ impl Plane {
     }
 
     pub(crate) async fn ticket(&self, body: Value) -> String {
-        let intention = format!("ticket-{body}-{}", self.running.app.clock.now());
+        let intention = format!("ticket-{}", self.tickets.fetch_add(1, Ordering::Relaxed));
         let created = self.post("/v1/nodes/tickets", &intention, &body).await.expect(201);
         created["text"].as_str().unwrap().to_owned()
     }
@@ -221,6 +224,8 @@ impl Plane {
         let order = self.post("/v1/orders", intention, &self.order_body()).await.expect(202);
         let order_id: OrderId = order["id"].as_str().unwrap().parse().unwrap();
         let instance_id: InstanceId = order["instance_id"].as_str().unwrap().parse().unwrap();
+        // Events of one millisecond have no order among themselves.
+        self.clock.advance(Duration::from_millis(5));
         let sealed = self.running.app.sealer.seal(instance_id, &SecretString::from(PASSWORD)).unwrap();
         self.end_saga(&[
             Effect::Order { order_id, change: OrderChange::Provision },

@@ -81,6 +81,7 @@ async fn a_node_is_shown_cordoned_and_uncordoned() {
 async fn everything_that_happened_is_listed_in_order() {
     let plane = Plane::start().await;
     plane.stocked().await;
+    plane.clock.advance(std::time::Duration::from_millis(5));
     plane.delivered("a").await;
     let mut kinds = Vec::new();
     let mut path = "/v1/events?limit=2".to_owned();
