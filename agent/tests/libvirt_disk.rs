@@ -1,5 +1,6 @@
 //! Disks with the real `qemu-img`: templates are checked, clones are linked, grown, repeated, refused and removed.
 #![cfg(feature = "libvirt")]
+#![expect(clippy::unwrap_used, reason = "a test ends where it cannot go on")]
 #![expect(clippy::disallowed_methods, reason = "the tests make their disks with qemu-img themselves")]
 
 use std::path::Path;

@@ -4,6 +4,7 @@
 //! (`*.json`) and disk (`*.qcow2`), `NEMORDP_LIVE_DIR` one for disks, and `NEMORDP_LIVE_ADDRESS` the node's public
 //! IPv4; skips, with a line that says so, otherwise. Prints the seconds of each step.
 #![cfg(feature = "libvirt")]
+#![expect(clippy::unwrap_used, reason = "a test ends where it cannot go on")]
 #![expect(clippy::disallowed_methods, reason = "a live run measures with the real clock and starts a real RDP client")]
 
 use std::net::Ipv4Addr;
@@ -179,7 +180,14 @@ fn log_in(place: &Place, spec: &InstanceSpec, password: &str, shell: &str) -> Op
     Some(client.unwrap())
 }
 
-async fn sessions(place: &Place, host: &LibvirtHost, id: InstanceId, spec: &InstanceSpec, password: &str, laps: &mut Laps) {
+async fn sessions(
+    place: &Place,
+    host: &LibvirtHost,
+    id: InstanceId,
+    spec: &InstanceSpec,
+    password: &str,
+    laps: &mut Laps,
+) {
     let login = &spec.guest.login_name;
     let before = Timestamp::now();
     let Some(mut wrong) = log_in(place, spec, "wrong", "sleep 20") else { return };
@@ -202,6 +210,40 @@ async fn sessions(place: &Place, host: &LibvirtHost, id: InstanceId, spec: &Inst
         let _ = client.kill();
         let _ = client.wait();
     }
+}
+
+/// What a call costs once the guest has settled.
+async fn repeat(host: &LibvirtHost, id: InstanceId, spec: &InstanceSpec, laps: &mut Laps) {
+    let login = &spec.guest.login_name;
+    for _ in 0..3 {
+        host.guest_ping(id, Duration::from_secs(5)).await.unwrap();
+        laps.lap("again: ping");
+        host.guest_personalise(id, &spec.guest).await.unwrap();
+        laps.lap("again: personalise");
+        host.guest_account(id, login, Timestamp::now()).await.unwrap();
+        laps.lap("again: account");
+        host.guest_sessions(id).await.unwrap();
+        laps.lap("again: sessions");
+        host.guest_end_sessions(id, login, false).await.unwrap();
+        laps.lap("again: end of no sessions");
+        host.guest_rdp_certificate(id).await.unwrap();
+        laps.lap("again: certificate");
+    }
+}
+
+/// Cuts libvirt's daemon while the guest runs: calls go on, the guest has noticed nothing.
+async fn survive_the_daemon(host: &LibvirtHost, id: InstanceId, laps: &mut Laps) {
+    let Ok(pid) = std::fs::read_to_string("/run/libvirtd.pid") else {
+        println!("skipped: no /run/libvirtd.pid, so libvirt's daemon is not cut");
+        return;
+    };
+    let pid = nix::unistd::Pid::from_raw(pid.trim().parse().unwrap());
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).unwrap();
+    let found = host.instance_find(id).await.unwrap().unwrap();
+    assert_eq!(found.power, ObservedPower::Running);
+    laps.lap("libvirt's daemon killed: instance found again");
+    host.guest_ping(id, Duration::from_secs(10)).await.unwrap();
+    laps.lap("and its agent answers");
 }
 
 async fn remove(host: &LibvirtHost, id: InstanceId, laps: &mut Laps) {
@@ -247,9 +289,15 @@ async fn an_instance_lives_from_clone_to_removal() {
     assert_eq!(host.guest_personalise(id, &mars).await.unwrap_err().field.as_deref(), Some("time_zone"));
     laps.lap("bad account and zone refused");
     sessions(&place, &host, id, &spec, password.expose_secret(), &mut laps).await;
+    repeat(&host, id, &spec, &mut laps).await;
+    survive_the_daemon(&host, id, &mut laps).await;
     let counters = host.counters().await.unwrap();
     println!("{counters:?}");
-    assert!(counters.iter().any(|(found, c)| *found == id && c.cpu_ns > 0 && c.memory_bytes > 0 && c.network_sent_bytes > 0));
+    assert!(
+        counters
+            .iter()
+            .any(|(found, c)| *found == id && c.cpu_ns > 0 && c.memory_bytes > 0 && c.network_sent_bytes > 0)
+    );
     laps.lap("counters");
     let second = open(&place).await;
     let found = second.instance_find(id).await.unwrap().unwrap();

@@ -1,6 +1,7 @@
 //! The rules of the guests' network, each shown from inside: namespaces with virtual cables stand for the node, two
 //! guests and the world outside. Needs root and `nft`; says so and passes where it has neither.
 #![cfg(feature = "libvirt")]
+#![expect(clippy::unwrap_used, reason = "a test ends where it cannot go on")]
 #![expect(clippy::disallowed_methods, reason = "the test builds its namespaces with the host's own tools")]
 
 use std::io::{Read, Write};
@@ -304,7 +305,7 @@ fn of_the_node_a_guest_reaches_dhcp_and_dns_only() {
     assert!(other.recv_timeout(SHORT).is_err());
     rig.a.send_udp(68, Ipv4Addr::BROADCAST, 67);
     dhcp.recv_timeout(SHORT).unwrap();
-    rig.a.sh(&format!("ip addr flush dev eth0; ip route add default dev eth0"));
+    rig.a.sh("ip addr flush dev eth0; ip route add default dev eth0");
     rig.a.send_udp(68, Ipv4Addr::BROADCAST, 67);
     assert!(dhcp.recv_timeout(SHORT).unwrap().ip().is_unspecified(), "a guest without an address can ask for one");
     assert!(rig.count("refused_node") > 0);

@@ -1,5 +1,6 @@
 //! Domains against libvirt's own test driver: defined, started, read back, removed, and nothing foreign touched.
 #![cfg(feature = "libvirt")]
+#![expect(clippy::unwrap_used, reason = "a test ends where it cannot go on")]
 
 use std::net::Ipv4Addr;
 use std::path::Path;

@@ -82,18 +82,26 @@ fn metadata(mark: &Mark, spec: &InstanceSpec) -> Result<Element, Failure> {
     Ok(Element::new("metadata").child(ours))
 }
 
-/// One socket with all cores: desktop systems are licensed per socket. Emulation has every feature that it can give
-/// except five-level paging, whose longer page walks make emulated memory slower for nothing.
+/// One socket with all cores: desktop systems are licensed per socket.
+///
+/// Emulation gets the plainest 64-bit processor with what x86-64-v2 asks for, because current distributions need that:
+/// a guest that sees more features does more work for each switch of task, which emulation pays for (measured to the
+/// agent's first answer: 18 to 20 seconds of processor time, 22 to 26 with every feature).
 fn cpu(kvm: bool, vcpu: u32) -> Element {
-    let cpu = if kvm {
-        Element::new("cpu").attr("mode", "host-passthrough").attr("check", "none").attr("migratable", "on")
-    } else {
-        Element::new("cpu").attr("mode", "maximum").attr("check", "none")
-    };
     let topology =
         Element::new("topology").attr("sockets", "1").attr("dies", "1").attr("cores", vcpu).attr("threads", "1");
-    let cpu = cpu.child(topology);
-    if kvm { cpu } else { cpu.child(Element::new("feature").attr("policy", "disable").attr("name", "la57")) }
+    if kvm {
+        let cpu = Element::new("cpu").attr("mode", "host-passthrough").attr("check", "none").attr("migratable", "on");
+        return cpu.child(topology);
+    }
+    let features = ["ssse3", "sse4.1", "sse4.2", "popcnt"];
+    Element::new("cpu")
+        .attr("mode", "custom")
+        .attr("match", "exact")
+        .attr("check", "none")
+        .child(Element::new("model").attr("fallback", "forbid").content("qemu64"))
+        .child(topology)
+        .with(features.map(|name| Element::new("feature").attr("policy", "require").attr("name", name)))
 }
 
 fn clock() -> Element {

@@ -112,7 +112,10 @@ mod tests {
         assert_eq!(our_domain(foreign, mark().installation_id), None);
         let ours = include_str!("../../../tests/golden/our-domain-as-libvirt-has-it.xml");
         let read = our_domain(ours, mark().installation_id).unwrap();
-        assert_eq!(read.spec, spec(Personalisation::GuestAgent));
-        assert_eq!((read.vcpu, read.memory), (Vcpu(2), MiB(2048)));
+        assert_eq!(read.mark.instance_id.to_string(), "00000000-0000-0000-0000-000000000202");
+        assert_eq!((read.vcpu, read.memory), (Vcpu(1), MiB(1024)));
+        assert_eq!(read.spec.guest.host_name.as_str(), "desk-2");
+        assert_eq!(read.spec.network.endpoint.port, 40_002);
+        assert!(read.disk.unwrap().ends_with("00000000-0000-0000-0000-000000000202.qcow2"));
     }
 }

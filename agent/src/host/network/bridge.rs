@@ -28,6 +28,8 @@ pub fn network_xml(settings: &NetworkSettings, uuid: Option<uuid::Uuid>) -> Stri
         .with(uuid.map(|uuid| Element::new("uuid").content(uuid)))
         .child(Element::new("forward").attr("mode", "open"))
         .child(Element::new("bridge").attr("name", &settings.bridge).attr("stp", "off").attr("delay", "0"))
+        // libvirt would choose one at random, which could be a guest's.
+        .child(Element::new("mac").attr("address", MacAddr::of_private_ipv4(settings.subnet.gateway())))
         .child(Element::new("dns").attr("enable", "yes").with(forwarders))
         .child(
             Element::new("ip")
@@ -55,7 +57,7 @@ pub fn is_same(have: &str, want: &str) -> bool {
 fn lines(network: &Element) -> Vec<String> {
     fn collect(element: &Element, path: &str, into: &mut Vec<String>) {
         let path = format!("{path}/{}", element.name);
-        let ignored = ["uuid", "mac", "dnsmasq:options/xmlns"];
+        let ignored = ["uuid", "mac"];
         if ignored.contains(&element.name.as_str()) {
             return;
         }
