@@ -3,23 +3,27 @@
 //! A reconciler reads everything it needs by itself, so that a run after a crash does what a run before it would have done.
 //! Several replicas may run the same one: each change is guarded in the store, so the second one finds nothing to do.
 
+mod drift;
 mod node_health;
 mod reservation_reaper;
+mod second_chance;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures::future::BoxFuture;
 use jiff::Timestamp;
-use metrics::{Unit, describe_counter, describe_histogram};
+use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
 use nemordp_types::{Clock, Failure};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
+pub use drift::{Drift, Finding};
 pub use node_health::NodeHealth;
 pub use reservation_reaper::ReservationReaper;
+pub use second_chance::SecondChance;
 
 /// Compares and acts.
 pub trait Reconciler: Send + Sync + std::fmt::Debug {
@@ -148,5 +152,11 @@ impl Reconcilers {
 
 fn describe() {
     describe_counter!("nemordp_reconciler_runs_total", Unit::Count, "Runs of each reconciler by their outcome.");
+    describe_gauge!(
+        "nemordp_drift_findings",
+        Unit::Count,
+        "Instances about which nodes and store disagree, by finding."
+    );
+    describe_gauge!("nemordp_saga_stuck", Unit::Count, "Stuck sagas: each waits for its node or for a human.");
     describe_histogram!("nemordp_reconciler_run_seconds", Unit::Seconds, "Time that a reconciler's run took.");
 }

@@ -38,7 +38,8 @@ impl NodeHealth {
                 seen += 1;
                 let next = self.policy.availability(node.availability, node.last_heartbeat_at, self.clock.now());
                 // Only a heartbeat makes a node available again.
-                let worse = matches!(next, NodeAvailability::Suspect | NodeAvailability::Lost) && next != node.availability;
+                let worse =
+                    matches!(next, NodeAvailability::Suspect | NodeAvailability::Lost) && next != node.availability;
                 if worse && self.store.node_set_availability(node.id, node.availability, next).await? {
                     tracing::warn!(node_id = %node.id, from = ?node.availability, to = ?next, "heartbeats stay away");
                     changed.push(format!("{} is {next:?}", node.name));

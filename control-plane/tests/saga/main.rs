@@ -1,0 +1,13 @@
+//! Sagas against a node and a login that the test owns: every step fails, runs twice, is undone twice, and is left by a
+//! crash at every instant; afterwards an independent check looks at what is left.
+//!
+//! A crash is the saga's future dropped at its n-th suspension, for every n until it gets through: before, amid and after
+//! every write and every call. Another replica then adopts the saga when the lease ends.
+
+mod audit;
+mod crash;
+mod delivery;
+mod failure;
+mod kit;
+mod node;
+mod replicas;
