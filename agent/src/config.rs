@@ -189,17 +189,12 @@ impl Config {
 fn refused(error: figment::Error) -> Failure {
     let field = error.path.join(".");
     let place = error.metadata.as_ref().and_then(|m| m.source.as_ref()).map(|s| format!(" (from {s})"));
-    let message = match &error.kind {
-        figment::error::Kind::UnknownField(name, known) => {
-            format!("unknown key `{name}`: use one of {}, or remove it", known.join(", "))
-        }
-        figment::error::Kind::MissingField(name) => format!("`{name}` is missing: add it"),
-        kind => format!("cannot be used: {kind}"),
-    };
-    let name = match &error.kind {
-        figment::error::Kind::UnknownField(name, _) => join(&field, name),
-        figment::error::Kind::MissingField(name) => join(&field, name),
-        _ => field,
+    let (name, message) = if let figment::error::Kind::UnknownField(name, known) = &error.kind {
+        (join(&field, name), format!("unknown key `{name}`: use one of {}, or remove it", known.join(", ")))
+    } else if let figment::error::Kind::MissingField(name) = &error.kind {
+        (join(&field, name), format!("`{name}` is missing: add it"))
+    } else {
+        (field, format!("cannot be used: {}", error.kind))
     };
     Failure::new(Reason::InvalidArgument, format!("{message}{}", place.unwrap_or_default())).with_field(name)
 }

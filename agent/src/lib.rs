@@ -37,6 +37,8 @@ use crate::uplink::{ControlPlaneSource, Enrollment, Heartbeats, Identity, Identi
 
 /// How often the hypervisor is read anew.
 const OBSERVE: Duration = Duration::from_secs(5);
+/// How long reading it may take.
+const OBSERVE_LIMIT: Duration = Duration::from_secs(30);
 /// How often old outcomes and tombstones are dropped.
 const PRUNE: Duration = Duration::from_secs(3_600);
 /// How long calls under way may take when the agent stops.
@@ -256,8 +258,14 @@ async fn look_after<H: Host>(
                 registry.resume_after_reboot().await;
             }
             _ = observe.tick() => {
-                if let Err(failure) = registry.observe().await {
-                    tracing::warn!(?failure, "the hypervisor was not read");
+                let read = tokio::select! {
+                    () = stop.cancelled() => return,
+                    read = tokio::time::timeout(OBSERVE_LIMIT, registry.observe()) => read,
+                };
+                match read {
+                    Ok(Ok(())) => {}
+                    Ok(Err(failure)) => tracing::warn!(?failure, "the hypervisor was not read"),
+                    Err(_) => tracing::warn!("the hypervisor does not answer"),
                 }
             }
             _ = prune.tick() => registry.prune().await,

@@ -3,8 +3,10 @@
 
 mod fault;
 mod guest;
+mod inside;
 mod machine;
 mod rdp;
+mod state;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

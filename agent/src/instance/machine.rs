@@ -69,7 +69,7 @@ pub enum Event {
     /// Work was admitted and journalled.
     Requested(Work),
     /// [`Step::Look`] ended.
-    Looked(Facts),
+    Looked(Box<Facts>),
     /// Another step ended.
     StepDone,
     /// The step failed.

@@ -27,7 +27,7 @@ pub(super) enum Found {
     /// Nothing but that it is done.
     Done,
     /// What is there.
-    Looked(Facts, Option<Box<HostInstance>>),
+    Looked(Box<Facts>, Option<Box<HostInstance>>),
     /// The guest agent answers.
     Agent,
     /// The guest has these names now.
@@ -102,7 +102,7 @@ impl<H: Host> Run<H> {
             _ => false,
         };
         let existing = found.as_ref().map(|i| Existing { spec: i.spec.clone(), power: i.power });
-        Ok(Found::Looked(Facts { existing, personalised }, found.map(Box::new)))
+        Ok(Found::Looked(Box::new(Facts { existing, personalised }), found.map(Box::new)))
     }
 
     async fn template(&self) -> Result<Found, Failure> {

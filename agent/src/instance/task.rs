@@ -18,6 +18,8 @@ use super::step::{Found, Run};
 use crate::host::{Host, HostInstance};
 use crate::journal::{Record, Tombstone};
 
+/// How long a look at the domain after a step may take; a host that hangs must not hold the task.
+const LOOK: Duration = Duration::from_secs(5);
 /// Messages that wait for one instance's task.
 pub(super) const MAILBOX: usize = 32;
 
@@ -61,7 +63,7 @@ pub(super) struct Task<H> {
 /// What a task waits for.
 enum Woken {
     Message(Option<Message>),
-    Step(Result<Found, Failure>),
+    Step(Box<Result<Found, Failure>>),
     Probe(Observed),
 }
 
@@ -103,7 +105,7 @@ impl<H: Host> Task<H> {
                         break;
                     }
                 }
-                Woken::Step(outcome) => self.ended(outcome).await,
+                Woken::Step(outcome) => self.ended(*outcome).await,
                 Woken::Probe(observed) => {
                     self.observed = observed;
                     self.show();
@@ -128,7 +130,7 @@ impl<H: Host> Task<H> {
             outcome = joined(&mut self.running) => {
                 self.running = None;
                 let lost = |error| Err(Failure::internal(format!("a step ended unexpectedly: {error}")));
-                Woken::Step(outcome.unwrap_or_else(lost))
+                Woken::Step(Box::new(outcome.unwrap_or_else(lost)))
             }
             outcome = joined(&mut self.probe) => {
                 self.probe = None;
@@ -260,8 +262,8 @@ impl<H: Host> Task<H> {
     async fn learn(&mut self, found: Found) -> Result<(), Failure> {
         match found {
             Found::Done | Found::Looked(..) => {
-                let found = self.shared.host.instance_find(self.record.instance_id).await;
-                if let Ok(seen) = found {
+                let found = self.shared.host.instance_find(self.record.instance_id);
+                if let Ok(Ok(seen)) = tokio::time::timeout(LOOK, found).await {
                     self.see(seen.map(Box::new));
                 }
             }
@@ -379,6 +381,9 @@ impl<H: Host> Task<H> {
                 return false;
             }
             record.operations.iter().for_each(|o| self.shared.board.operation_forget(o.mutation.operation_id));
+            return true;
+        }
+        if matches!(self.state, State::Idle) && self.seen.is_none() && record == Record::new(record.instance_id) {
             return true;
         }
         if self.drop_old(&mut record) && self.shared.journal.save(&record).await.is_ok() {

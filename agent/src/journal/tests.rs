@@ -23,8 +23,12 @@ struct World {
 struct MemoryStorage(Arc<Mutex<World>>);
 
 impl MemoryStorage {
+    fn world(&self) -> std::sync::MutexGuard<'_, World> {
+        self.0.lock().unwrap()
+    }
+
     fn act(&self) -> io::Result<std::sync::MutexGuard<'_, World>> {
-        let mut world = self.0.lock().unwrap();
+        let mut world = self.world();
         match &mut world.left {
             Some(0) => return Err(io::Error::other("power failed")),
             Some(left) => *left -= 1,
@@ -35,7 +39,7 @@ impl MemoryStorage {
 
     /// The machine is on again: `kept` says whether renames that were not synced had reached the disk anyway.
     fn restarted(&self, kept: bool) -> Self {
-        let mut world = self.0.lock().unwrap().clone();
+        let mut world = self.world().clone();
         if !kept {
             world.present = world.durable.clone();
         }
@@ -46,11 +50,11 @@ impl MemoryStorage {
 
 impl Storage for MemoryStorage {
     fn list(&self) -> io::Result<Vec<String>> {
-        Ok(self.0.lock().unwrap().present.keys().cloned().collect())
+        Ok(self.world().present.keys().cloned().collect())
     }
 
     fn read(&self, name: &str) -> io::Result<Vec<u8>> {
-        self.0.lock().unwrap().present.get(name).cloned().ok_or_else(|| io::ErrorKind::NotFound.into())
+        self.world().present.get(name).cloned().ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
     fn write_synced(&mut self, name: &str, content: &[u8]) -> io::Result<()> {
@@ -152,7 +156,7 @@ fn damage_and_unknown_versions_stop_the_agent_and_name_the_file() {
     let name = saved.instance_id.to_string();
     let (journal, _) = Journal::open(Box::new(storage.clone()), &clock()).unwrap();
     runtime().block_on(journal.save(&saved)).unwrap();
-    let good = storage.0.lock().unwrap().present[&name].clone();
+    let good = storage.world().present[&name].clone();
     let text = String::from_utf8(good.clone()).unwrap();
     let mut flipped = good.clone();
     *flipped.last_mut().unwrap() ^= 1;
@@ -164,12 +168,12 @@ fn damage_and_unknown_versions_stop_the_agent_and_name_the_file() {
         text.replacen(" 1 ", " 2 ", 1).into_bytes(),
     ];
     for content in cases {
-        storage.0.lock().unwrap().present.insert(name.clone(), content.clone());
+        storage.world().present.insert(name.clone(), content.clone());
         let failure = Journal::open(Box::new(storage.clone()), &clock()).unwrap_err();
         assert!(failure.message.contains(&name), "{failure:?}");
     }
-    storage.0.lock().unwrap().present.insert("0".to_owned(), good);
-    storage.0.lock().unwrap().present.remove(&name);
+    storage.world().present.insert("0".to_owned(), good);
+    storage.world().present.remove(&name);
     assert!(Journal::open(Box::new(storage), &clock()).is_err(), "a record under another name is refused");
 }
 
@@ -210,7 +214,7 @@ proptest! {
         kept in any::<bool>(),
     ) {
         let storage = MemoryStorage::default();
-        storage.0.lock().unwrap().left = Some(fails_after);
+        storage.world().left = Some(fails_after);
         let mut acknowledged = BTreeMap::new();
         let mut attempted: BTreeMap<InstanceId, Vec<u64>> = BTreeMap::new();
         if let Ok((journal, _)) = Journal::open(Box::new(storage.clone()), &clock()) {

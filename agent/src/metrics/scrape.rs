@@ -79,7 +79,8 @@ impl<H: Host> Scrape<H> {
         let (inventory, load, counters) = tokio::time::timeout(DEADLINE, read).await.map_err(late)??;
         let mut registry = Registry::with_prefix("nemordp_agent");
         let mut families = capacity(&inventory);
-        families.extend(self.instances(&inventory, &counters));
+        families.extend(Self::instances(&counters));
+        families.extend(self.totals(&inventory));
         families.extend(self.health(&inventory, &load));
         registry.register_collector(Box::new(Snapshot(families)));
         let telemetry = &self.shared.telemetry;
@@ -96,14 +97,10 @@ impl<H: Host> Scrape<H> {
     }
 
     /// Only instances that are there: the series of a deleted one end with it.
-    fn instances(&self, inventory: &NodeInventory, counters: &[(InstanceId, InstanceCounters)]) -> Vec<Family> {
+    fn instances(counters: &[(InstanceId, InstanceCounters)]) -> Vec<Family> {
         let each = |value: &dyn Fn(&InstanceCounters) -> f64| -> Vec<(Labels, f64)> {
             counters.iter().map(|(id, c)| (vec![("instance", id.to_string())], value(c))).collect()
         };
-        let statuses = self.shared.board.statuses();
-        let running = statuses.iter().filter(|s| s.power == ObservedPower::Running).count();
-        let vcpu: u64 = statuses.iter().map(|s| u64::from(s.vcpu.0)).sum();
-        let memory: u64 = statuses.iter().map(|s| s.memory.0).sum();
         vec![
             counter(
                 "instance_cpu",
@@ -147,6 +144,15 @@ impl<H: Host> Scrape<H> {
                 Some(Unit::Bytes),
                 each(&|c| float(c.network_sent_bytes)),
             ),
+        ]
+    }
+
+    fn totals(&self, inventory: &NodeInventory) -> Vec<Family> {
+        let statuses = self.shared.board.statuses();
+        let running = statuses.iter().filter(|s| s.power == ObservedPower::Running).count();
+        let vcpu: u64 = statuses.iter().map(|s| u64::from(s.vcpu.0)).sum();
+        let memory: u64 = statuses.iter().map(|s| s.memory.0).sum();
+        vec![
             gauge(
                 "instances",
                 "Instances that are defined on this node",

@@ -133,3 +133,26 @@ fn text(status: StatusCode, body: String) -> Response<Full<Bytes>> {
     *response.status_mut() = status;
     response
 }
+
+#[cfg(test)]
+mod tests {
+    use nemordp_wire::identity::Identity;
+
+    use super::*;
+
+    #[test]
+    fn only_monitoring_and_the_control_plane_read_off_loopback() {
+        let revocations = Revocations::new();
+        revocations.replace(1, [vec![9]]);
+        let peer = |role: Option<Role>, serial: u8| Peer {
+            identity: role.map(|role| Identity { role, id: uuid::Uuid::nil() }),
+            serial: role.map(|_| vec![serial]),
+            address: ([127, 0, 0, 1], 1).into(),
+        };
+        assert!(may_read(&peer(Some(Role::Monitoring), 1), &revocations));
+        assert!(may_read(&peer(Some(Role::ControlPlane), 1), &revocations));
+        assert!(!may_read(&peer(Some(Role::Node), 1), &revocations));
+        assert!(!may_read(&peer(Some(Role::Monitoring), 9), &revocations), "revoked");
+        assert!(!may_read(&peer(None, 1), &revocations));
+    }
+}

@@ -132,10 +132,11 @@ fn mismatch(what: &str) -> Failure {
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> Result<T, Failure> {
     let result =
         tokio::task::spawn_blocking(work).await.map_err(|error| Failure::internal(format!("template: {error}")))?;
-    result.map_err(|error| match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-            Failure::new(Reason::DiskFull, "the node's template storage is full: make room").with_context(error)
+    result.map_err(|error| {
+        if matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) {
+            return Failure::new(Reason::DiskFull, "the node's template storage is full: make room")
+                .with_context(error);
         }
-        _ => Failure::new(Reason::HostFailure, "the template's file cannot be written on the node").with_context(error),
+        Failure::new(Reason::HostFailure, "the template's file cannot be written on the node").with_context(error)
     })
 }

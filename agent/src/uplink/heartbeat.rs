@@ -40,7 +40,11 @@ impl<H: Host> Heartbeats<H> {
         let mut seconds = self.uplink.identity().heartbeat_seconds;
         let mut renewed_at = None;
         loop {
-            let renew = match self.beat().await {
+            let beat = tokio::select! {
+                () = stop.cancelled() => return,
+                beat = self.beat() => beat,
+            };
+            let renew = match beat {
                 Ok(answer) => {
                     seconds = answer.heartbeat_seconds.max(1);
                     self.answered.send_replace(Some(self.shared.clock.now()));
@@ -56,7 +60,11 @@ impl<H: Host> Heartbeats<H> {
             let rested = renewed_at.is_none_or(|at| now.duration_since(at) >= RENEW_PAUSE);
             if (renew || due(&self.uplink, self.shared.clock.as_ref())) && rested {
                 renewed_at = Some(now);
-                if let Err(failure) = self.uplink.renew(&self.store).await {
+                let renewal = tokio::select! {
+                    () = stop.cancelled() => return,
+                    renewal = self.uplink.renew(&self.store) => renewal,
+                };
+                if let Err(failure) = renewal {
                     tracing::warn!(?failure, "the certificate was not renewed; tried again in a minute");
                 }
             }

@@ -1,105 +1,35 @@
 //! The simulated machine: disks, domains, network, and the files that outlive the agent.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use jiff::Timestamp;
-use nemordp_types::guest::{Account as AccountView, AccountState, LoginRefusal};
-use nemordp_types::instance::{GuestSpec, InstanceSpec, Mark, NetworkSpec, ObservedPower};
+use nemordp_types::instance::{InstanceSpec, Mark, NetworkSpec};
 use nemordp_types::node::{Acceleration, NodeInventory, PoolInventory};
-use nemordp_types::{
-    Bytes, Clock, Failure, GiB, InstanceId, LoginName, Reason, StorageClass, Template, TemplateDigest,
-};
-use secrecy::{ExposeSecret as _, SecretString};
-use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
-use tokio::task::AbortHandle;
+use nemordp_types::{Bytes, Clock, Failure, GiB, InstanceId, Reason, StorageClass, Template, TemplateDigest};
 use tokio::time::Instant;
 
 use super::fault::SimFaults;
-use super::guest::{Account, GuestDisk, RdpServer};
+use super::guest::{GuestDisk, RdpServer};
+use super::state::{Disk, Domain, Instance, Listening, Saved, World};
 use super::{absent, rdp};
 use crate::config::{NetworkConfig, SimConfig, SimPool};
-use crate::host::{Binding, GuestAddress, HostInstance, InstanceCounters};
+use crate::host::{Binding, HostInstance};
 
 /// A simulated machine.
 pub(super) struct Machine {
     config: SimConfig,
     pools: Vec<SimPool>,
-    network: NetworkConfig,
+    pub(super) network: NetworkConfig,
     folder: PathBuf,
-    clock: Arc<dyn Clock>,
-    faults: SimFaults,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) faults: SimFaults,
     world: Mutex<World>,
 }
 
 impl std::fmt::Debug for Machine {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Machine").field("folder", &self.folder).finish_non_exhaustive()
-    }
-}
-
-#[derive(Default)]
-struct World {
-    boot: u64,
-    instances: BTreeMap<InstanceId, Instance>,
-    bindings: HashMap<InstanceId, NetworkSpec>,
-    foreign: BTreeSet<InstanceId>,
-    adopted: BTreeSet<TemplateDigest>,
-}
-
-/// What is written down of an instance.
-#[derive(Serialize, Deserialize)]
-struct Saved {
-    disk: Option<Disk>,
-    domain: Option<Domain>,
-    guest: GuestDisk,
-}
-
-#[derive(Clone, Serialize, Deserialize)]
-struct Disk {
-    storage_class: StorageClass,
-    size: GiB,
-}
-
-#[derive(Clone, Serialize, Deserialize)]
-struct Domain {
-    mark: Mark,
-    spec: InstanceSpec,
-    /// When it started, if it runs.
-    started_at: Option<Timestamp>,
-}
-
-#[derive(Default)]
-struct Instance {
-    disk: Option<Disk>,
-    domain: Option<Domain>,
-    account: Arc<Account>,
-    host_name: Option<String>,
-    rdp: Option<RdpServer>,
-    /// When its agent and RDP answer; none: never.
-    boots_at: Option<Instant>,
-    server: Option<Listening>,
-}
-
-/// The RDP server ends with its guest.
-struct Listening(AbortHandle);
-
-impl Drop for Listening {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
-
-impl Instance {
-    fn running(&self) -> Option<&Domain> {
-        self.domain.as_ref().filter(|domain| domain.started_at.is_some())
-    }
-
-    fn booted(&self) -> bool {
-        self.running().is_some() && self.boots_at.is_some_and(|at| at <= Instant::now())
     }
 }
 
@@ -149,7 +79,7 @@ impl Machine {
         Ok(Arc::new(Self { config, pools, network, folder, clock, faults, world: Mutex::new(world) }))
     }
 
-    fn world(&self) -> MutexGuard<'_, World> {
+    pub(super) fn world(&self) -> MutexGuard<'_, World> {
         self.world.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -182,7 +112,7 @@ impl Machine {
     }
 
     /// Changes an instance, writes it down, and lets its RDP server follow.
-    fn change<T>(
+    pub(super) fn change<T>(
         &self,
         id: InstanceId,
         change: impl FnOnce(&mut Instance) -> Result<T, Failure>,
@@ -456,144 +386,5 @@ impl Machine {
             .with_field("spec.endpoint"));
         }
         Ok(())
-    }
-
-    // === guests ===
-
-    fn guest<T>(&self, id: InstanceId, ask: impl FnOnce(&mut Instance) -> Result<T, Failure>) -> Result<T, Failure> {
-        self.agent(id)?;
-        self.change(id, ask)
-    }
-
-    pub(super) fn agent(&self, id: InstanceId) -> Result<(), Failure> {
-        if self.booted(id) && !self.faults.is_agent_silent() {
-            return Ok(());
-        }
-        Err(Failure::new(Reason::GuestAgentTimeout, "the guest agent does not answer"))
-    }
-
-    pub(super) fn booted(&self, id: InstanceId) -> bool {
-        self.world().instances.get(&id).is_some_and(Instance::booted)
-    }
-
-    pub(super) fn address(&self, id: InstanceId) -> Result<Option<GuestAddress>, Failure> {
-        self.agent(id)?;
-        let world = self.world();
-        let Some(bound) = world.bindings.get(&id) else { return Ok(None) };
-        let ipv4 =
-            if self.faults.is_wrong_address() { self.network.private_subnet.gateway() } else { bound.private_ipv4 };
-        Ok(Some(GuestAddress { ipv4 }))
-    }
-
-    pub(super) fn personalise(&self, id: InstanceId, guest: &GuestSpec) -> Result<(), Failure> {
-        self.guest(id, |instance| {
-            instance.host_name = Some(guest.host_name.to_string());
-            instance.account.create(&guest.login_name);
-            Ok(())
-        })
-    }
-
-    pub(super) fn rdp_certificate(&self, id: InstanceId) -> Result<Option<[u8; 32]>, Failure> {
-        self.agent(id)?;
-        let world = self.world();
-        let rdp = world.instances.get(&id).and_then(|instance| instance.rdp.as_ref());
-        // Without an RDP server there still is a fingerprint to report, the same for each start.
-        Ok(Some(rdp.map_or_else(|| Sha256::digest(id.as_uuid().as_bytes()).into(), RdpServer::fingerprint)))
-    }
-
-    pub(super) fn set_password(
-        &self,
-        id: InstanceId,
-        login: &LoginName,
-        password: &SecretString,
-    ) -> Result<(), Failure> {
-        let stored = if self.faults.is_wrong_password() {
-            SecretString::from(format!("not {}", password.expose_secret()))
-        } else {
-            password.clone()
-        };
-        self.guest(id, |instance| {
-            if instance.account.login().is_none_or(|known| known != *login) {
-                return Err(Failure::new(Reason::GuestAgentFailure, format!("the guest has no account {login}"))
-                    .with_field("login_name"));
-            }
-            instance.account.set(login, stored);
-            Ok(())
-        })
-    }
-
-    pub(super) fn account(&self, id: InstanceId, login: &LoginName, since: Timestamp) -> Result<AccountView, Failure> {
-        self.guest(id, |instance| {
-            let known = instance.account.login().is_some_and(|known| known == *login);
-            let state = match (known, instance.account.credential()) {
-                (false, _) => AccountState::Missing,
-                (true, None) => AccountState::Locked,
-                (true, Some(_)) => AccountState::Usable,
-            };
-            let last_refusal = instance.account.refused_since(since).then_some(LoginRefusal::Authentication);
-            Ok(AccountView { login_name: login.clone(), state, last_refusal })
-        })
-    }
-
-    /// Grows with the time that a guest has run, so that a scrape shows something that moves.
-    pub(super) fn counters(&self) -> Vec<(InstanceId, InstanceCounters)> {
-        let now = self.clock.now();
-        let world = self.world();
-        let running = world.instances.iter().filter_map(|(id, instance)| instance.running().map(|d| (*id, d)));
-        running
-            .map(|(id, domain)| {
-                let since = domain.started_at.map_or(0, |at| now.duration_since(at).as_millis());
-                let millis = u64::try_from(since).unwrap_or(0);
-                let counters = InstanceCounters {
-                    cpu_ns: millis.saturating_mul(20_000),
-                    memory_bytes: Bytes::from(domain.spec.memory).0 / 4,
-                    ..InstanceCounters::default()
-                };
-                (id, counters)
-            })
-            .collect()
-    }
-}
-
-impl World {
-    /// GiB that the disks of a pool may grow to.
-    fn reserved(&self, class: &StorageClass) -> u64 {
-        let disks = self.instances.values().filter_map(|instance| instance.disk.as_ref());
-        disks.filter(|disk| disk.storage_class == *class).map(|disk| disk.size.0).sum()
-    }
-}
-
-impl Instance {
-    fn restore(saved: Saved) -> Self {
-        let running = saved.domain.as_ref().is_some_and(|domain| domain.started_at.is_some());
-        Self {
-            account: Arc::new(Account::restore(&saved.guest)),
-            disk: saved.disk,
-            domain: saved.domain,
-            host_name: saved.guest.host_name,
-            rdp: saved.guest.rdp,
-            boots_at: running.then(Instant::now),
-            server: None,
-        }
-    }
-
-    fn power_off(&mut self) {
-        if let Some(domain) = &mut self.domain {
-            domain.started_at = None;
-        }
-        (self.boots_at, self.server) = (None, None);
-    }
-
-    fn show(&self) -> Option<HostInstance> {
-        let domain = self.domain.as_ref()?;
-        Some(HostInstance {
-            mark: domain.mark,
-            spec: domain.spec.clone(),
-            power: if domain.started_at.is_some() { ObservedPower::Running } else { ObservedPower::Off },
-            started_at: domain.started_at,
-            vcpu: domain.spec.vcpu,
-            memory: domain.spec.memory,
-            disk: self.disk.as_ref().map_or(Bytes::ZERO, |disk| disk.size.into()),
-        })
     }
 }

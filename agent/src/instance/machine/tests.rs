@@ -66,8 +66,11 @@ fn existing(power: ObservedPower) -> Facts {
     Facts { existing: Some(Existing { spec: spec(DesiredPower::On), power }), personalised: true }
 }
 
+/// Operations that ended, with the reason where they failed.
+type Outcomes = Vec<(OperationId, Option<Reason>)>;
+
 /// Runs the machine until nothing runs, each step ending well; gives the steps and the outcomes.
-fn drive(mut state: State, event: Event, facts: &Facts) -> (State, Vec<Step>, Vec<(OperationId, Option<Reason>)>) {
+fn drive(mut state: State, event: Event, facts: &Facts) -> (State, Vec<Step>, Outcomes) {
     let (mut steps, mut outcomes, mut next) = (Vec::new(), Vec::new(), Some(event));
     while let Some(event) = next.take() {
         let (after, actions) = apply(state, event);
@@ -76,7 +79,8 @@ fn drive(mut state: State, event: Event, facts: &Facts) -> (State, Vec<Step>, Ve
             match action {
                 Action::Run(step) => {
                     steps.push(step);
-                    next = Some(if step == Step::Look { Event::Looked(facts.clone()) } else { Event::StepDone });
+                    next =
+                        Some(if step == Step::Look { Event::Looked(Box::new(facts.clone())) } else { Event::StepDone });
                 }
                 Action::Interrupt => {}
                 Action::Finish(id, outcome) => outcomes.push((id, outcome.err().map(|failure| failure.reason))),
@@ -150,7 +154,7 @@ fn work_on_nothing_is_refused_and_a_delete_of_nothing_succeeds() {
 #[test]
 fn a_delete_ends_a_running_ensure_at_its_step_and_refuses_the_rest() {
     let (state, _) = apply(State::Idle, Event::Requested(ensure(1)));
-    let (state, _) = apply(state, Event::Looked(nothing()));
+    let (state, _) = apply(state, Event::Looked(Box::new(nothing())));
     let (state, _) = apply(state, Event::StepDone);
     let (state, actions) = apply(state, Event::Requested(work(2, Job::Power(PowerAction::Start))));
     assert!(actions.is_empty(), "it waits");
@@ -220,8 +224,12 @@ proptest! {
                     let Some(step) = running.take() else { continue };
                     match one {
                         Move::StepFailed => Event::StepFailed(Failure::internal("x")),
-                        _ if step == Step::Look => Event::Looked(facts.clone()),
-                        _ => {
+                        Move::Ensure | Move::Power | Move::Sessions | Move::Delete | Move::Stop | Move::StepDone
+                            if step == Step::Look =>
+                        {
+                            Event::Looked(Box::new(facts.clone()))
+                        }
+                        Move::Ensure | Move::Power | Move::Sessions | Move::Delete | Move::Stop | Move::StepDone => {
                             erased |= step == Step::Erase;
                             Event::StepDone
                         }
@@ -233,7 +241,7 @@ proptest! {
                         Move::Ensure => Job::Ensure(Box::new(spec(DesiredPower::On))),
                         Move::Power => Job::Power(PowerAction::Restart),
                         Move::Sessions => Job::EndSessions { login: LoginName::new("user").unwrap(), proof_only: false },
-                        _ => Job::Delete,
+                        Move::Delete | Move::StepDone | Move::StepFailed | Move::Stop => Job::Delete,
                     };
                     // The journal's tombstone refuses what comes after an accepted delete.
                     if accepts(&state, &job).is_err() || (deleting && !matches!(job, Job::Delete)) {

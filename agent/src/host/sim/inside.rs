@@ -1,0 +1,109 @@
+//! What a simulated guest agent answers.
+
+use jiff::Timestamp;
+use nemordp_types::guest::{Account as AccountView, AccountState, LoginRefusal};
+use nemordp_types::instance::GuestSpec;
+use nemordp_types::{Bytes, Failure, InstanceId, LoginName, Reason};
+use secrecy::{ExposeSecret as _, SecretString};
+use sha2::{Digest as _, Sha256};
+
+use super::guest::RdpServer;
+use super::machine::Machine;
+use super::state::Instance;
+use crate::host::{GuestAddress, InstanceCounters};
+
+impl Machine {
+    fn guest<T>(&self, id: InstanceId, ask: impl FnOnce(&mut Instance) -> Result<T, Failure>) -> Result<T, Failure> {
+        self.agent(id)?;
+        self.change(id, ask)
+    }
+
+    pub(super) fn agent(&self, id: InstanceId) -> Result<(), Failure> {
+        if self.booted(id) && !self.faults.is_agent_silent() {
+            return Ok(());
+        }
+        Err(Failure::new(Reason::GuestAgentTimeout, "the guest agent does not answer"))
+    }
+
+    pub(super) fn booted(&self, id: InstanceId) -> bool {
+        self.world().instances.get(&id).is_some_and(Instance::booted)
+    }
+
+    pub(super) fn address(&self, id: InstanceId) -> Result<Option<GuestAddress>, Failure> {
+        self.agent(id)?;
+        let world = self.world();
+        let Some(bound) = world.bindings.get(&id) else { return Ok(None) };
+        let ipv4 =
+            if self.faults.is_wrong_address() { self.network.private_subnet.gateway() } else { bound.private_ipv4 };
+        Ok(Some(GuestAddress { ipv4 }))
+    }
+
+    pub(super) fn personalise(&self, id: InstanceId, guest: &GuestSpec) -> Result<(), Failure> {
+        self.guest(id, |instance| {
+            instance.host_name = Some(guest.host_name.to_string());
+            instance.account.create(&guest.login_name);
+            Ok(())
+        })
+    }
+
+    pub(super) fn rdp_certificate(&self, id: InstanceId) -> Result<Option<[u8; 32]>, Failure> {
+        self.agent(id)?;
+        let world = self.world();
+        let rdp = world.instances.get(&id).and_then(|instance| instance.rdp.as_ref());
+        // Without an RDP server there still is a fingerprint to report, the same for each start.
+        Ok(Some(rdp.map_or_else(|| Sha256::digest(id.as_uuid().as_bytes()).into(), RdpServer::fingerprint)))
+    }
+
+    pub(super) fn set_password(
+        &self,
+        id: InstanceId,
+        login: &LoginName,
+        password: &SecretString,
+    ) -> Result<(), Failure> {
+        let stored = if self.faults.is_wrong_password() {
+            SecretString::from(format!("not {}", password.expose_secret()))
+        } else {
+            password.clone()
+        };
+        self.guest(id, |instance| {
+            if instance.account.login().is_none_or(|known| known != *login) {
+                return Err(Failure::new(Reason::GuestAgentFailure, format!("the guest has no account {login}"))
+                    .with_field("login_name"));
+            }
+            instance.account.set(login, stored);
+            Ok(())
+        })
+    }
+
+    pub(super) fn account(&self, id: InstanceId, login: &LoginName, since: Timestamp) -> Result<AccountView, Failure> {
+        self.guest(id, |instance| {
+            let known = instance.account.login().is_some_and(|known| known == *login);
+            let state = match (known, instance.account.credential()) {
+                (false, _) => AccountState::Missing,
+                (true, None) => AccountState::Locked,
+                (true, Some(_)) => AccountState::Usable,
+            };
+            let last_refusal = instance.account.refused_since(since).then_some(LoginRefusal::Authentication);
+            Ok(AccountView { login_name: login.clone(), state, last_refusal })
+        })
+    }
+
+    /// Grows with the time that a guest has run, so that a scrape shows something that moves.
+    pub(super) fn counters(&self) -> Vec<(InstanceId, InstanceCounters)> {
+        let now = self.clock.now();
+        let world = self.world();
+        let running = world.instances.iter().filter_map(|(id, instance)| instance.running().map(|d| (*id, d)));
+        running
+            .map(|(id, domain)| {
+                let since = domain.started_at.map_or(0, |at| now.duration_since(at).as_millis());
+                let millis = u64::try_from(since).unwrap_or(0);
+                let counters = InstanceCounters {
+                    cpu_ns: millis.saturating_mul(20_000),
+                    memory_bytes: Bytes::from(domain.spec.memory).0 / 4,
+                    ..InstanceCounters::default()
+                };
+                (id, counters)
+            })
+            .collect()
+    }
+}
