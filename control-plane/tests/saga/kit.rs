@@ -51,6 +51,11 @@ pub(crate) struct Bought {
     pub(crate) saga: SagaId,
 }
 
+/// Beyond every test.
+fn far() -> Timestamp {
+    Timestamp::from_second(4_000_000_000).unwrap()
+}
+
 fn template() -> Template {
     Template {
         name: TemplateName::new("debian-12-xrdp").unwrap(),
@@ -134,7 +139,7 @@ impl World {
             region: RegionName::new("fsn1").unwrap(),
             overcommit: Overcommit::default(),
             bound_node_id: None,
-            expires_at: Timestamp::MAX,
+            expires_at: far(),
         };
         store.ticket_create(&ticket, None).await.unwrap();
         let agent_address = NodeAddress(([127, 0, 0, 1], 7000 + u16::from(index)).into());
@@ -148,7 +153,7 @@ impl World {
                 serial: vec![index],
                 public_key_sha256: [index; 32],
                 der: vec![index],
-                not_after: Timestamp::MAX,
+                not_after: far(),
             },
         };
         let node = store.node_enroll(&enroll).await.unwrap().node_id;
