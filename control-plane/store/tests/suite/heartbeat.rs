@@ -1,0 +1,78 @@
+use nemordp_store::{NodeHeartbeat, TenantScope};
+use nemordp_types::instance::{InstanceStatus, ObservedPower};
+use nemordp_types::node::{NodeAvailability, NodeLoad};
+use nemordp_types::{Bytes, Fence, Generation, InstanceId, NodeAddress, Pair};
+
+use crate::support::{World, inventory, on_both_stores, shape};
+
+on_both_stores! {
+    a_heartbeat_heals_all_but_a_fenced_node
+    a_node_that_has_seen_more_than_the_store_is_reported
+    a_node_that_shrinks_is_told_once
+}
+
+fn status(id: InstanceId, order: nemordp_types::OrderId, pair: Pair) -> InstanceStatus {
+    InstanceStatus {
+        instance_id: id,
+        order_id: order,
+        pair,
+        power: ObservedPower::Running,
+        guest_agent: true,
+        confirmed_ipv4: None,
+        rdp_certificate_sha256: None,
+        started_at: None,
+        vcpu: shape().vcpu,
+        memory: shape().memory,
+        disk: Bytes::from(shape().disk),
+    }
+}
+
+async fn a_heartbeat_heals_all_but_a_fenced_node(world: &World) {
+    let node = world.node("a", 1, 4, 10).await;
+    let (up, lost) = (NodeAvailability::Available, NodeAvailability::Lost);
+    assert!(world.store.node_set_availability(node, up, lost).await.unwrap());
+    assert!(!world.store.node_set_availability(node, up, lost).await.unwrap(), "it is not what was seen any more");
+    assert_eq!(world.beat(node, inventory(1, 4, 10)).await.availability, up);
+    world.store.node_set_availability(node, up, NodeAvailability::Fenced).await.unwrap();
+    assert_eq!(world.beat(node, inventory(1, 4, 10)).await.availability, NodeAvailability::Fenced);
+    assert_eq!(world.count_events("node.availability_changed").await, 4);
+    assert_eq!(world.store.node_fetch(node).await.unwrap().last_heartbeat_at, Some(world.now()));
+}
+
+async fn a_node_that_has_seen_more_than_the_store_is_reported(world: &World) {
+    let node = world.node("a", 1, 4, 10).await;
+    let (seen, ahead) = (world.accept(node).await.unwrap(), world.accept(node).await.unwrap());
+    let (c, e) = world.ids();
+    let stray = InstanceId::new(c, e);
+    let newer = Pair { generation: Generation(2), fence: Fence(0) };
+    let beat = NodeHeartbeat {
+        agent_address: NodeAddress("127.0.0.2:7443".parse().unwrap()),
+        inventory: inventory(1, 4, 10),
+        load: NodeLoad { clones: 1, ..NodeLoad::default() },
+        instances: vec![
+            status(seen.instance.id, seen.order.id, seen.instance.pair()),
+            status(ahead.instance.id, ahead.order.id, newer),
+            status(stray, seen.order.id, newer),
+        ],
+    };
+    let outcome = world.store.node_heartbeat(node, &beat).await.unwrap();
+    assert_eq!((outcome.behind, outcome.unknown), (vec![ahead.instance.id], vec![stray]));
+    let instance = world.store.instance_fetch(TenantScope::All, seen.instance.id).await.unwrap();
+    assert_eq!((instance.observed, instance.observed_at), (Some(beat.instances[0].clone()), Some(world.now())));
+    let node = world.store.node_fetch(node).await.unwrap();
+    assert_eq!((node.agent_address, node.load.unwrap().clones), (beat.agent_address, 1));
+}
+
+async fn a_node_that_shrinks_is_told_once(world: &World) {
+    let node = world.node("a", 1, 4, 10).await;
+    let accepted = world.accept(node).await.unwrap();
+    assert!(world.beat(node, inventory(1, 0, 10)).await.oversold);
+    assert!(world.beat(node, inventory(1, 0, 10)).await.oversold);
+    assert_eq!(world.count_events("node.oversold").await, 1);
+    let mut gone = inventory(1, 4, 10);
+    gone.pools.clear();
+    assert!(world.beat(node, gone).await.oversold, "its pool vanished");
+    world.store.order_release(accepted.instance.id).await.unwrap();
+    assert!(!world.beat(node, inventory(1, 4, 10)).await.oversold);
+    assert!(world.accept(node).await.is_ok());
+}

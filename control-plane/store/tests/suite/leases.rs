@@ -1,0 +1,162 @@
+use std::collections::BTreeSet;
+
+use nemordp_model::{OrderChange, OrderState, SagaStatus, StepState};
+use nemordp_store::{Effect, Hold, Lease, Page, SagaFilter, SagaWrite, StoreError, TenantScope};
+use nemordp_types::{Failure, Reason};
+
+use crate::support::{SECOND, World, on_both_stores};
+
+on_both_stores! {
+    eight_replicas_lease_each_saga_once
+    whoever_lost_the_lease_changes_nothing
+    a_step_and_its_effects_are_one_write
+    a_saga_that_waits_is_due_at_its_time
+    a_cancelled_order_tells_its_saga
+    a_stuck_saga_waits_for_a_human
+}
+
+fn write<'a>(status: SagaStatus, hold: Hold, effects: &'a [Effect]) -> SagaWrite<'a> {
+    SagaWrite { state: "{\"at\":1}", status, step: 1, failure: None, hold, steps: &[], effects }
+}
+
+async fn claim(world: &World, owner: &str) -> Lease {
+    world.store.saga_claim(owner, 10 * SECOND).await.unwrap().expect("a saga is due").lease
+}
+
+async fn eight_replicas_lease_each_saga_once(world: &World) {
+    let node = world.node("a", 1, 20, 30).await;
+    let mut expected = BTreeSet::new();
+    for _ in 0..20 {
+        expected.insert(world.accept(node).await.unwrap().order.saga_id);
+    }
+    let replica = |name: String| async move {
+        let mut mine = Vec::new();
+        // A replica that finds everything locked by others asks again; it stops when nothing is due.
+        while let Some(leased) = world.store.saga_claim(&name, 10 * SECOND).await.unwrap() {
+            assert_eq!(leased.lease.instance.unwrap().1.fence, leased.lease.fence);
+            mine.push(leased.lease.saga_id);
+        }
+        mine
+    };
+    let leased: Vec<_> =
+        futures::future::join_all((0..8).map(|i| replica(format!("r{i}")))).await.into_iter().flatten().collect();
+    assert_eq!(leased.len(), 20);
+    assert_eq!(leased.into_iter().collect::<BTreeSet<_>>(), expected);
+}
+
+async fn whoever_lost_the_lease_changes_nothing(world: &World) {
+    let node = world.node("a", 1, 4, 10).await;
+    let accepted = world.accept(node).await.unwrap();
+    let order_id = accepted.order.id;
+    let first = claim(world, "r1").await;
+    assert!(world.store.saga_claim("r2", SECOND).await.unwrap().is_none(), "it is leased");
+    world.clock.advance(11 * SECOND);
+    let second = claim(world, "r2").await;
+    assert!(second.fence > first.fence && second.instance.unwrap().1 > first.instance.unwrap().1);
+    let effects = [Effect::Order { order_id, change: OrderChange::Provision }];
+    let late = write(SagaStatus::Running, Hold::Keep(SECOND), &effects);
+    assert_eq!(world.store.saga_write(&first, &late).await, Err(StoreError::StaleFence));
+    assert_eq!(world.store.saga_renew(&first, SECOND).await, Err(StoreError::StaleFence));
+    assert_eq!(world.store.saga_progress(&first, 0, Some(5), None).await, Err(StoreError::StaleFence));
+    let (c, e) = world.ids();
+    let reservation = nemordp_types::ReservationId::new(c, e);
+    let again = world.store.instance_place_again(&first, accepted.instance.id, node, reservation).await;
+    assert_eq!(again.unwrap_err(), StoreError::StaleFence);
+    let order = world.store.order_fetch(TenantScope::All, order_id).await.unwrap();
+    assert_eq!(order.state, OrderState::Accepted);
+    assert_eq!(world.store.saga_state(second.saga_id).await.unwrap(), "{\"at\":0}");
+    world.store.saga_write(&second, &late).await.unwrap();
+    assert_eq!(Failure::from(StoreError::StaleFence).reason, Reason::StaleGeneration);
+}
+
+async fn a_step_and_its_effects_are_one_write(world: &World) {
+    let node = world.node("a", 1, 4, 10).await;
+    let accepted = world.accept(node).await.unwrap();
+    let (order_id, instance_id) = (accepted.order.id, accepted.instance.id);
+    let lease = claim(world, "r1").await;
+    let mut step = world.store.saga_fetch(TenantScope::All, lease.saga_id).await.unwrap().steps.remove(0);
+    step.state = StepState::Done;
+    step.attempts = 1;
+    step.failure = Some(Failure::new(Reason::HostFailure, "again").with_context("inside"));
+    let steps = [step.clone()];
+    // The second effect is refused by the model: nothing of the write may stay.
+    let effects = [Effect::Order { order_id, change: OrderChange::Provision }, Effect::InstanceDeleted { instance_id }];
+    let mut bad = write(SagaStatus::Running, Hold::Keep(SECOND), &effects);
+    bad.steps = &steps;
+    assert!(matches!(world.store.saga_write(&lease, &bad).await, Err(StoreError::Refused(_))));
+    let saga = world.store.saga_fetch(TenantScope::All, lease.saga_id).await.unwrap();
+    assert_eq!((saga.step, saga.steps[0].state), (0, StepState::Pending));
+    assert_eq!(world.store.order_fetch(TenantScope::All, order_id).await.unwrap().state, OrderState::Accepted);
+
+    let effects = [
+        Effect::Order { order_id, change: OrderChange::Fail(Failure::new(Reason::DiskFull, "full")) },
+        Effect::InstanceFailed { instance_id },
+    ];
+    let mut good = write(SagaStatus::Unwound, Hold::Keep(SECOND), &effects);
+    good.steps = &steps;
+    world.store.saga_write(&lease, &good).await.unwrap();
+    let saga = world.store.saga_fetch(TenantScope::All, lease.saga_id).await.unwrap();
+    assert_eq!((saga.status, saga.lease_owner, &saga.steps[0]), (SagaStatus::Unwound, None, &step));
+    assert_eq!(saga.finished_at, Some(world.now()));
+    let order = world.store.order_fetch(TenantScope::All, order_id).await.unwrap();
+    assert_eq!((order.state, order.failure.unwrap().reason), (OrderState::Failed, Reason::DiskFull));
+    assert_eq!(world.store.node_fetch(node).await.unwrap().reserved, Default::default());
+    for word in ["order.failed", "instance.failed", "instance.released"] {
+        assert_eq!(world.count_events(word).await, 1, "{word}");
+    }
+    assert_eq!(world.count_events("order.provisioning").await, 0, "an event of a write that was refused");
+    assert_eq!(world.store.saga_write(&lease, &good).await, Err(StoreError::StaleFence));
+}
+
+async fn a_saga_that_waits_is_due_at_its_time(world: &World) {
+    let node = world.node("a", 1, 4, 10).await;
+    world.accept(node).await.unwrap();
+    let lease = claim(world, "r1").await;
+    let at = world.later(60 * SECOND);
+    world.store.saga_write(&lease, &write(SagaStatus::Running, Hold::Until(at), &[])).await.unwrap();
+    assert_eq!(world.store.saga_next_due().await.unwrap(), Some(at));
+    assert!(world.store.saga_claim("r2", SECOND).await.unwrap().is_none());
+    assert_eq!(world.store.saga_renew(&lease, SECOND).await, Err(StoreError::StaleFence), "it was given back");
+    world.clock.advance(60 * SECOND);
+    let leased = world.store.saga_claim("r2", SECOND).await.unwrap().unwrap();
+    assert_eq!((leased.saga.attempt, leased.state.as_str()), (2, "{\"at\":1}"));
+    world.store.saga_progress(&leased.lease, 1, Some(40), Some("cloning")).await.unwrap();
+    let steps = world.store.saga_fetch(TenantScope::All, lease.saga_id).await.unwrap().steps;
+    assert_eq!((steps[1].percent, steps[1].detail.as_deref()), (Some(40), Some("cloning")));
+}
+
+async fn a_cancelled_order_tells_its_saga(world: &World) {
+    let node = world.node("a", 1, 4, 10).await;
+    let accepted = world.accept(node).await.unwrap();
+    let lease = claim(world, "r1").await;
+    assert!(!world.store.saga_renew(&lease, SECOND).await.unwrap());
+    let scope = TenantScope::Only(world.tenant);
+    let order = world.store.order_cancel(scope, accepted.order.id, None).await.unwrap().done().unwrap();
+    assert_eq!(order.state, OrderState::Cancelling);
+    assert!(world.store.saga_renew(&lease, SECOND).await.unwrap());
+    let waiting = world.accept(node).await.unwrap();
+    let lease = claim(world, "r1").await;
+    let far = world.later(600 * SECOND);
+    world.store.saga_write(&lease, &write(SagaStatus::Running, Hold::Until(far), &[])).await.unwrap();
+    world.store.order_cancel(scope, waiting.order.id, None).await.unwrap();
+    assert!(world.store.saga_claim("r1", SECOND).await.unwrap().unwrap().saga.cancel_requested_at.is_some());
+    let active = world.active(node).await;
+    let refused = world.store.order_cancel(scope, active.order.id, None).await.unwrap_err();
+    assert!(matches!(refused, StoreError::Refused(failure) if failure.message.contains("delete its instance")));
+}
+
+async fn a_stuck_saga_waits_for_a_human(world: &World) {
+    let node = world.node("a", 1, 4, 10).await;
+    world.accept(node).await.unwrap();
+    let lease = claim(world, "r1").await;
+    assert!(matches!(world.store.saga_abandon(lease.saga_id).await, Err(StoreError::Refused(_))));
+    world.store.saga_write(&lease, &write(SagaStatus::Stuck, Hold::Keep(SECOND), &[])).await.unwrap();
+    assert_eq!(world.count_events("saga.stuck").await, 1);
+    world.clock.advance(600 * SECOND);
+    assert!(world.store.saga_claim("r2", SECOND).await.unwrap().is_none());
+    world.store.saga_retry(lease.saga_id, true).await.unwrap();
+    let leased = world.store.saga_claim("r2", SECOND).await.unwrap().unwrap();
+    assert_eq!(leased.saga.status, SagaStatus::Unwinding);
+    let filter = SagaFilter { status: Some(SagaStatus::Unwinding), ..SagaFilter::default() };
+    assert_eq!(world.store.saga_list(TenantScope::All, filter, Page::first(5)).await.unwrap().items.len(), 1);
+}

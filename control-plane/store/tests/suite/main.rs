@@ -1,0 +1,15 @@
+//! The same suite on both databases: SQLite always, PostgreSQL where its programs are installed.
+
+mod accept;
+mod cancel;
+mod catalogue;
+mod enrollment;
+mod heartbeat;
+mod idempotency;
+mod instances;
+mod leases;
+mod pools;
+mod postgres;
+mod schema;
+mod secrets;
+mod support;
