@@ -25,7 +25,7 @@ struct Arguments {
     #[arg(
         long,
         global = true,
-        env = "NEMORDP_CP_CONFIG_FILE",
+        env = "NEMORDP_CONTROL_PLANE_CONFIG",
         default_value = "/etc/nemordp/control-plane.toml",
         value_name = "FILE"
     )]
