@@ -93,12 +93,12 @@ fn unreachable(tail: &str) -> bool {
 
 /// Offline, an archive that cannot be fetched is one that the cache lacks.
 fn in_cache(error: InstallerError) -> InstallerError {
-    match error {
-        InstallerError::Process { tail, .. } if unreachable(&tail) => {
-            InstallerError::CacheIncomplete(format!("some package archives are missing:\n{tail}\n"))
-        }
-        other => other,
+    if let InstallerError::Process { tail, .. } = &error
+        && unreachable(tail)
+    {
+        return InstallerError::CacheIncomplete(format!("some package archives are missing:\n{tail}\n"));
     }
+    error
 }
 
 /// Writes the recipe's overlay and scripts where the hook finds them.
@@ -241,7 +241,7 @@ fn check(image: &Image, root: &Path) -> Result<(), InstallerError> {
             fix: format!("{pattern:?} is no usable pattern: {problem}"),
         };
         let text = full.to_str().ok_or_else(|| defect(&"the build folder's name is not UTF-8"))?;
-        for found in glob::glob(text).map_err(|error| defect(&error))? {
+        if let Some(found) = glob::glob(text).map_err(|error| defect(&error))?.next() {
             let found = found
                 .map_err(|error| InstallerError::io("list", error.path(), std::io::Error::other(error.to_string())))?;
             return Err(unsealed("absent", &found, "must not be in the image"));

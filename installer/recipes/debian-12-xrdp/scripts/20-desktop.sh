@@ -21,6 +21,6 @@ set_value /etc/xrdp/sesman.ini Security AllowRootLogin false
 set_value /etc/xrdp/sesman.ini Security AllowAlternateShell yes
 set_value /etc/xrdp/sesman.ini Logging LogFile xrdp-sesman.log
 
-# The desktop: lxterminal and icewm with its file manager a click away; see /etc/icewm.
+# The desktop: lxterminal and icewm with its file manager a click away; see /etc/X11/icewm.
 update-alternatives --set x-terminal-emulator /usr/bin/lxterminal
 update-alternatives --install /usr/bin/x-session-manager x-session-manager /usr/local/lib/nemordp/desktop 90
