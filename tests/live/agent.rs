@@ -75,7 +75,7 @@ pub(crate) fn restart_during_an_order_ends_well_and_spares_foreign_domains(insta
     std::fs::write(&file, FOREIGN).unwrap();
     host.exec(&["virsh", "--quiet", "define", &file.display().to_string()]).unwrap().success().unwrap();
     let cli = installation.cli();
-    let order = ["order", "create", "--plan", "basic", "--template", "debian-12-xrdp", "--region", "lab"];
+    let order = ["order", "create", "--plan", "small", "--template", "debian-12-xrdp", "--region", "lab"];
     let order = cli.json(&order).unwrap();
     let id = order["id"].as_str().unwrap().to_owned();
     wait_until("the node to work on the order", || {

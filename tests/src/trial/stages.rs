@@ -16,6 +16,9 @@ use super::{Mode, Record, Result, Trial, TrialError, simulated, write};
 use crate::lab::{CertificateCheck, KernelSource, RdpTarget, poll, rdp_screenshot};
 
 const RECIPE: &str = "debian-12-xrdp";
+/// Name, processors, MiB of memory, GiB of disk; the trial orders the first, so that a small machine holds it.
+const PLANS: [(&str, &str, &str, &str); 3] =
+    [("small", "1", "1024", "8"), ("basic", "2", "4096", "50"), ("performance", "4", "8192", "100")];
 const START_LIMIT: Duration = Duration::from_secs(60);
 const SCREENSHOT_LIMIT: Duration = Duration::from_secs(90);
 
@@ -122,11 +125,11 @@ impl Trial {
             self.report.line("template uploaded, verified and registered");
         }
         if items(&cli.json(&["plan", "list"])?).count() == 0 {
-            for (name, vcpu, memory, disk) in [("basic", "2", "4096", "50"), ("performance", "4", "8192", "100")] {
+            for (name, vcpu, memory, disk) in PLANS {
                 let sizes = ["--vcpu", vcpu, "--memory-mib", memory, "--disk-gib", disk, "--storage-class", "nvme"];
                 cli.json(&[&["plan", "put", name][..], &sizes[..]].concat())?;
             }
-            self.report.line("plans registered: basic 2 vCPU, 4 GiB, 50 GiB; performance 4 vCPU, 8 GiB, 100 GiB");
+            self.report.line("plans registered: small, basic, performance");
         }
         Ok(())
     }
@@ -194,7 +197,7 @@ impl Trial {
             "order",
             "create",
             "--plan",
-            "basic",
+            "small",
             "--template",
             &template_name,
             "--region",
