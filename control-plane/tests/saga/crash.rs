@@ -6,7 +6,7 @@ use nemordp_store::{StoreError, TenantScope, Wish};
 use nemordp_types::operation::OperationKind;
 use nemordp_types::{Reason, SagaId};
 
-use crate::kit::{LEASE, World};
+use crate::kit::{Backend, LEASE, World, on_both_stores};
 use crate::node::Fault;
 
 /// More suspensions than any saga has.
@@ -22,9 +22,8 @@ async fn crashed_at(world: &World, saga: SagaId, n: u32) -> bool {
     crashed
 }
 
-#[tokio::test]
-async fn an_order_survives_a_crash_at_every_instant() {
-    let world = World::with_nodes(1).await;
+async fn an_order_survives_a_crash_at_every_instant(backend: Backend) {
+    let world = World::with_nodes(1, backend).await;
     for n in 0..SUSPENSIONS_MAX {
         let bought = world.order().await;
         let crashed = crashed_at(&world, bought.saga, n).await;
@@ -41,9 +40,8 @@ async fn an_order_survives_a_crash_at_every_instant() {
     panic!("the saga never got through");
 }
 
-#[tokio::test]
-async fn an_undo_survives_a_crash_at_every_instant() {
-    let world = World::with_nodes(1).await;
+async fn an_undo_survives_a_crash_at_every_instant(backend: Backend) {
+    let world = World::with_nodes(1, backend).await;
     for n in 0..SUSPENSIONS_MAX {
         world.nodes.fault(OperationKind::EndSessions, Fault::Fails(Reason::NotOurs), 1);
         let bought = world.order().await;
@@ -63,9 +61,8 @@ async fn an_undo_survives_a_crash_at_every_instant() {
     panic!("the saga never got through");
 }
 
-#[tokio::test]
-async fn moving_to_another_node_survives_a_crash_at_every_instant() {
-    let world = World::with_nodes(2).await;
+async fn moving_to_another_node_survives_a_crash_at_every_instant(backend: Backend) {
+    let world = World::with_nodes(2, backend).await;
     for n in 0..SUSPENSIONS_MAX {
         world.nodes.fault(OperationKind::SetPassword, Fault::Fails(Reason::GuestBootTimeout), 1);
         let bought = world.order().await;
@@ -84,9 +81,8 @@ async fn moving_to_another_node_survives_a_crash_at_every_instant() {
     panic!("the saga never got through");
 }
 
-#[tokio::test]
-async fn setting_a_password_again_survives_a_crash_at_every_instant() {
-    let world = World::with_nodes(1).await;
+async fn setting_a_password_again_survives_a_crash_at_every_instant(backend: Backend) {
+    let world = World::with_nodes(1, backend).await;
     for n in 0..SUSPENSIONS_MAX {
         world.nodes.verdict(Verdict::Dropped { stage: Stage::CredentialSent });
         let bought = world.order().await;
@@ -103,8 +99,8 @@ async fn setting_a_password_again_survives_a_crash_at_every_instant() {
 }
 
 /// Crashes work on delivered instances at every instant; `expected` is how it ends all the same.
-async fn survives(kind: SagaKind, wish: Wish) {
-    let world = World::with_nodes(1).await;
+async fn survives(backend: Backend, kind: SagaKind, wish: Wish) {
+    let world = World::with_nodes(1, backend).await;
     for n in 0..SUSPENSIONS_MAX {
         let bought = world.delivered().await;
         let saga = world.change(bought.instance, kind, wish).await;
@@ -121,24 +117,20 @@ async fn survives(kind: SagaKind, wish: Wish) {
     panic!("the saga never got through");
 }
 
-#[tokio::test]
-async fn a_deletion_survives_a_crash_at_every_instant() {
-    survives(SagaKind::Delete, Wish::Delete).await;
+async fn a_deletion_survives_a_crash_at_every_instant(backend: Backend) {
+    survives(backend, SagaKind::Delete, Wish::Delete).await;
 }
 
-#[tokio::test]
-async fn a_password_reset_survives_a_crash_at_every_instant() {
-    survives(SagaKind::PasswordReset, Wish::Keep).await;
+async fn a_password_reset_survives_a_crash_at_every_instant(backend: Backend) {
+    survives(backend, SagaKind::PasswordReset, Wish::Keep).await;
 }
 
-#[tokio::test]
-async fn a_stop_survives_a_crash_at_every_instant() {
-    survives(SagaKind::Stop, Wish::PowerOff).await;
+async fn a_stop_survives_a_crash_at_every_instant(backend: Backend) {
+    survives(backend, SagaKind::Stop, Wish::PowerOff).await;
 }
 
-#[tokio::test]
-async fn an_order_called_off_at_any_instant_is_either_gone_or_was_delivered_before() {
-    let world = World::with_nodes(1).await;
+async fn an_order_called_off_at_any_instant_is_either_gone_or_was_delivered_before(backend: Backend) {
+    let world = World::with_nodes(1, backend).await;
     let (mut cancelled, mut delivered) = (0, 0);
     for n in 0..SUSPENSIONS_MAX {
         let bought = world.order().await;
@@ -164,4 +156,15 @@ async fn an_order_called_off_at_any_instant_is_either_gone_or_was_delivered_befo
         }
     }
     panic!("the saga never got through");
+}
+
+on_both_stores! {
+    an_order_survives_a_crash_at_every_instant
+    an_undo_survives_a_crash_at_every_instant
+    moving_to_another_node_survives_a_crash_at_every_instant
+    setting_a_password_again_survives_a_crash_at_every_instant
+    a_deletion_survives_a_crash_at_every_instant
+    a_password_reset_survives_a_crash_at_every_instant
+    a_stop_survives_a_crash_at_every_instant
+    an_order_called_off_at_any_instant_is_either_gone_or_was_delivered_before
 }

@@ -6,11 +6,10 @@ use nemordp_store::{TenantScope, Wish};
 use nemordp_types::Reason;
 use secrecy::ExposeSecret as _;
 
-use crate::kit::World;
+use crate::kit::{Backend, World, on_both_stores};
 
-#[tokio::test]
-async fn an_order_becomes_a_proven_desktop_without_leaving_its_password_anywhere() {
-    let world = World::with_nodes(1).await;
+async fn an_order_becomes_a_proven_desktop_without_leaving_its_password_anywhere(backend: Backend) {
+    let world = World::with_nodes(1, backend).await;
     let bought = world.delivered().await;
     assert_eq!(world.order_now(bought).await.state, OrderState::Active);
     assert_eq!(world.nodes.proofs(), 1);
@@ -22,18 +21,16 @@ async fn an_order_becomes_a_proven_desktop_without_leaving_its_password_anywhere
     world.audit().await;
 }
 
-#[tokio::test]
-async fn a_login_that_was_dropped_once_is_proven_after_the_password_was_set_again() {
-    let world = World::with_nodes(1).await;
+async fn a_login_that_was_dropped_once_is_proven_after_the_password_was_set_again(backend: Backend) {
+    let world = World::with_nodes(1, backend).await;
     world.nodes.verdict(Verdict::Dropped { stage: Stage::CredentialSent });
     world.delivered().await;
     assert_eq!(world.nodes.proofs(), 2);
     world.audit().await;
 }
 
-#[tokio::test]
-async fn a_login_that_is_dropped_again_fails_with_what_the_guest_says() {
-    let world = World::with_nodes(1).await;
+async fn a_login_that_is_dropped_again_fails_with_what_the_guest_says(backend: Backend) {
+    let world = World::with_nodes(1, backend).await;
     for _ in 0..2 {
         world.nodes.verdict(Verdict::Dropped { stage: Stage::CredentialSent });
     }
@@ -45,9 +42,8 @@ async fn a_login_that_is_dropped_again_fails_with_what_the_guest_says() {
     world.audit().await;
 }
 
-#[tokio::test]
-async fn an_endpoint_that_never_answers_is_tried_three_times() {
-    let world = World::with_nodes(1).await;
+async fn an_endpoint_that_never_answers_is_tried_three_times(backend: Backend) {
+    let world = World::with_nodes(1, backend).await;
     for _ in 0..9 {
         world.nodes.verdict(Verdict::NoAnswer { detail: "refused".to_owned() });
     }
@@ -58,9 +54,8 @@ async fn an_endpoint_that_never_answers_is_tried_three_times() {
     world.audit().await;
 }
 
-#[tokio::test]
-async fn a_password_reset_ends_the_users_sessions_and_seals_another_password() {
-    let world = World::with_nodes(1).await;
+async fn a_password_reset_ends_the_users_sessions_and_seals_another_password(backend: Backend) {
+    let world = World::with_nodes(1, backend).await;
     let bought = world.delivered().await;
     let before = world.nodes.guest(bought.instance).unwrap().1.password;
     world.nodes.customer_logs_in(bought.instance);
@@ -75,9 +70,8 @@ async fn a_password_reset_ends_the_users_sessions_and_seals_another_password() {
     world.audit().await;
 }
 
-#[tokio::test]
-async fn a_password_that_was_not_proven_is_shown_to_nobody() {
-    let world = World::with_nodes(1).await;
+async fn a_password_that_was_not_proven_is_shown_to_nobody(backend: Backend) {
+    let world = World::with_nodes(1, backend).await;
     let bought = world.delivered().await;
     for _ in 0..2 {
         world.nodes.verdict(Verdict::Dropped { stage: Stage::CredentialSent });
@@ -88,9 +82,8 @@ async fn a_password_that_was_not_proven_is_shown_to_nobody() {
     world.audit().await;
 }
 
-#[tokio::test]
-async fn power_follows_the_customers_wish() {
-    let world = World::with_nodes(1).await;
+async fn power_follows_the_customers_wish(backend: Backend) {
+    let world = World::with_nodes(1, backend).await;
     let bought = world.delivered().await;
     for (kind, wish, runs) in [
         (SagaKind::Stop, Wish::PowerOff, false),
@@ -105,9 +98,8 @@ async fn power_follows_the_customers_wish() {
     world.audit().await;
 }
 
-#[tokio::test]
-async fn deletion_wins_over_other_work_and_leaves_nothing() {
-    let world = World::with_nodes(1).await;
+async fn deletion_wins_over_other_work_and_leaves_nothing(backend: Backend) {
+    let world = World::with_nodes(1, backend).await;
     let bought = world.delivered().await;
     let stop = world.change(bought.instance, SagaKind::Stop, Wish::PowerOff).await;
     let busy = nemordp_control_plane::saga::plan::begin(
@@ -116,8 +108,12 @@ async fn deletion_wins_over_other_work_and_leaves_nothing() {
         world.tools.entropy.as_ref(),
     )
     .unwrap();
-    let refused =
-        world.tools.store.instance_change(TenantScope::All, bought.instance, Wish::Keep, &busy, None).await.unwrap_err();
+    let refused = world
+        .tools
+        .store
+        .instance_change(TenantScope::All, bought.instance, Wish::Keep, &busy, None)
+        .await
+        .unwrap_err();
     assert!(refused.to_string().contains(&stop.to_string()), "the answer names what is under way: {refused}");
     let first = world.change(bought.instance, SagaKind::Delete, Wish::Delete).await;
     let second = world.change(bought.instance, SagaKind::Delete, Wish::Delete).await;
@@ -125,4 +121,15 @@ async fn deletion_wins_over_other_work_and_leaves_nothing() {
     assert_eq!(world.saga(stop).await.status, SagaStatus::Cancelled);
     assert_eq!(world.settle(first).await.status, SagaStatus::Done);
     world.audit().await;
+}
+
+on_both_stores! {
+    an_order_becomes_a_proven_desktop_without_leaving_its_password_anywhere
+    a_login_that_was_dropped_once_is_proven_after_the_password_was_set_again
+    a_login_that_is_dropped_again_fails_with_what_the_guest_says
+    an_endpoint_that_never_answers_is_tried_three_times
+    a_password_reset_ends_the_users_sessions_and_seals_another_password
+    a_password_that_was_not_proven_is_shown_to_nobody
+    power_follows_the_customers_wish
+    deletion_wins_over_other_work_and_leaves_nothing
 }

@@ -13,7 +13,7 @@ use nemordp_types::guest::AccountState;
 use nemordp_types::operation::OperationKind;
 use tokio_util::sync::CancellationToken;
 
-use crate::kit::{Bought, LEASE, World};
+use crate::kit::{Backend, Bought, LEASE, World, on_both_stores};
 use crate::node::Fault;
 
 /// The changes that providing an order makes on its node.
@@ -29,9 +29,8 @@ async fn failed(world: &World, bought: Bought, reason: Reason) {
     world.audit().await;
 }
 
-#[tokio::test]
-async fn a_step_that_fails_for_good_is_undone() {
-    let world = World::with_nodes(2).await;
+async fn a_step_that_fails_for_good_is_undone(backend: Backend) {
+    let world = World::with_nodes(2, backend).await;
     for kind in CHANGES {
         world.nodes.fault(kind, Fault::Fails(Reason::NotOurs), 1);
         failed(&world, world.order().await, Reason::NotOurs).await;
@@ -41,9 +40,8 @@ async fn a_step_that_fails_for_good_is_undone() {
     failed(&world, world.order().await, Reason::LoginAccountState).await;
 }
 
-#[tokio::test]
-async fn a_step_that_fails_for_a_while_is_tried_again_with_the_same_operation() {
-    let world = World::with_nodes(1).await;
+async fn a_step_that_fails_for_a_while_is_tried_again_with_the_same_operation(backend: Backend) {
+    let world = World::with_nodes(1, backend).await;
     for kind in CHANGES {
         for fault in [Fault::Fails(Reason::HostFailure), Fault::Unreachable, Fault::AnswerLost] {
             world.nodes.fault(kind, fault, 2);
@@ -55,9 +53,8 @@ async fn a_step_that_fails_for_a_while_is_tried_again_with_the_same_operation() 
     world.audit().await;
 }
 
-#[tokio::test]
-async fn tries_are_bounded() {
-    let world = World::with_nodes(1).await;
+async fn tries_are_bounded(backend: Backend) {
+    let world = World::with_nodes(1, backend).await;
     for kind in CHANGES {
         world.nodes.fault(kind, Fault::Fails(Reason::HostFailure), 1_000);
         failed(&world, world.order().await, Reason::HostFailure).await;
@@ -65,18 +62,16 @@ async fn tries_are_bounded() {
     }
 }
 
-#[tokio::test]
-async fn what_one_node_cannot_do_another_does() {
-    let world = World::with_nodes(2).await;
+async fn what_one_node_cannot_do_another_does(backend: Backend) {
+    let world = World::with_nodes(2, backend).await;
     world.nodes.fault(OperationKind::EnsureInstance, Fault::Fails(Reason::DiskFull), 1);
     let bought = world.delivered().await;
     assert_eq!(world.nodes.guest(bought.instance).unwrap().0, world.node_ids[1]);
     world.audit().await;
 }
 
-#[tokio::test]
-async fn a_node_that_cannot_be_left_at_once_is_left_later() {
-    let world = World::with_nodes(2).await;
+async fn a_node_that_cannot_be_left_at_once_is_left_later(backend: Backend) {
+    let world = World::with_nodes(2, backend).await;
     world.nodes.fault(OperationKind::EnsureInstance, Fault::Fails(Reason::DiskFull), 1);
     world.nodes.fault(OperationKind::DeleteInstance, Fault::Unreachable, 3);
     let bought = world.delivered().await;
@@ -84,16 +79,14 @@ async fn a_node_that_cannot_be_left_at_once_is_left_later() {
     world.audit().await;
 }
 
-#[tokio::test]
-async fn what_no_node_can_do_is_undone() {
-    let world = World::with_nodes(4).await;
+async fn what_no_node_can_do_is_undone(backend: Backend) {
+    let world = World::with_nodes(4, backend).await;
     world.nodes.fault(OperationKind::EnsureInstance, Fault::Fails(Reason::DiskFull), 1_000);
     failed(&world, world.order().await, Reason::DiskFull).await;
 }
 
-#[tokio::test]
-async fn an_undo_that_fails_for_a_while_is_done_in_the_end() {
-    let world = World::with_nodes(1).await;
+async fn an_undo_that_fails_for_a_while_is_done_in_the_end(backend: Backend) {
+    let world = World::with_nodes(1, backend).await;
     for fault in [Fault::Unreachable, Fault::AnswerLost, Fault::Fails(Reason::HostFailure)] {
         world.nodes.fault(OperationKind::SetPassword, Fault::Fails(Reason::NotOurs), 1);
         world.nodes.fault(OperationKind::DeleteInstance, fault, 3);
@@ -115,18 +108,16 @@ async fn stuck(world: &World) -> Bought {
     bought
 }
 
-#[tokio::test]
-async fn a_stuck_undo_goes_on_when_a_human_says_so_and_keeps_its_cause() {
-    let world = World::with_nodes(1).await;
+async fn a_stuck_undo_goes_on_when_a_human_says_so_and_keeps_its_cause(backend: Backend) {
+    let world = World::with_nodes(1, backend).await;
     let bought = stuck(&world).await;
     world.nodes.heal();
     world.tools.store.saga_retry(bought.saga, true).await.unwrap();
     failed(&world, bought, Reason::NotOurs).await;
 }
 
-#[tokio::test]
-async fn a_stuck_undo_goes_on_by_itself_when_its_node_is_back() {
-    let world = World::with_nodes(1).await;
+async fn a_stuck_undo_goes_on_by_itself_when_its_node_is_back(backend: Backend) {
+    let world = World::with_nodes(1, backend).await;
     let bought = stuck(&world).await;
     world.nodes.heal();
     let reconciler = SecondChance::new(world.tools.store.clone(), world.tools.clock.clone(), Engine::new());
@@ -136,9 +127,8 @@ async fn a_stuck_undo_goes_on_by_itself_when_its_node_is_back() {
     failed(&world, bought, Reason::NotOurs).await;
 }
 
-#[tokio::test]
-async fn a_refused_undo_waits_for_a_human_only() {
-    let world = World::with_nodes(1).await;
+async fn a_refused_undo_waits_for_a_human_only(backend: Backend) {
+    let world = World::with_nodes(1, backend).await;
     world.nodes.fault(OperationKind::SetPassword, Fault::Fails(Reason::NotOurs), 1);
     world.nodes.fault(OperationKind::DeleteInstance, Fault::Fails(Reason::NotOurs), 1);
     let bought = world.order().await;
@@ -148,9 +138,8 @@ async fn a_refused_undo_waits_for_a_human_only() {
     assert_eq!(reconciler.run().await.unwrap(), "1 stuck sagas, 0 taken up again");
 }
 
-#[tokio::test]
-async fn a_deletion_outlasts_the_absence_of_its_node() {
-    let world = World::with_nodes(1).await;
+async fn a_deletion_outlasts_the_absence_of_its_node(backend: Backend) {
+    let world = World::with_nodes(1, backend).await;
     let bought = world.delivered().await;
     world.nodes.fault(OperationKind::DeleteInstance, Fault::Unreachable, 40);
     let saga = world.change(bought.instance, SagaKind::Delete, Wish::Delete).await;
@@ -158,9 +147,8 @@ async fn a_deletion_outlasts_the_absence_of_its_node() {
     world.audit().await;
 }
 
-#[tokio::test]
-async fn an_order_is_called_off_while_its_node_works() {
-    let world = World::with_nodes(1).await;
+async fn an_order_is_called_off_while_its_node_works(backend: Backend) {
+    let world = World::with_nodes(1, backend).await;
     world.nodes.fault(OperationKind::EnsureInstance, Fault::Hangs, 1);
     let bought = world.order().await;
     let leased = world.claim("works", bought.saga).await.unwrap();
@@ -178,9 +166,8 @@ async fn an_order_is_called_off_while_its_node_works() {
     world.audit().await;
 }
 
-#[tokio::test]
-async fn a_replica_that_lost_its_lease_stops_and_changes_nothing() {
-    let world = World::with_nodes(1).await;
+async fn a_replica_that_lost_its_lease_stops_and_changes_nothing(backend: Backend) {
+    let world = World::with_nodes(1, backend).await;
     world.nodes.fault(OperationKind::EnsureInstance, Fault::Hangs, 1);
     let bought = world.order().await;
     let old = world.claim("old", bought.saga).await.unwrap();
@@ -204,4 +191,20 @@ async fn a_replica_that_lost_its_lease_stops_and_changes_nothing() {
     assert_eq!(carry(&world.tools, adopted, LEASE, &stop).await, Rest::Stopped);
     let third = world.claim("third", bought.saga).await;
     assert!(third.is_some(), "a lease that was given back can be taken at once");
+}
+
+on_both_stores! {
+    a_step_that_fails_for_good_is_undone
+    a_step_that_fails_for_a_while_is_tried_again_with_the_same_operation
+    tries_are_bounded
+    what_one_node_cannot_do_another_does
+    a_node_that_cannot_be_left_at_once_is_left_later
+    what_no_node_can_do_is_undone
+    an_undo_that_fails_for_a_while_is_done_in_the_end
+    a_stuck_undo_goes_on_when_a_human_says_so_and_keeps_its_cause
+    a_stuck_undo_goes_on_by_itself_when_its_node_is_back
+    a_refused_undo_waits_for_a_human_only
+    a_deletion_outlasts_the_absence_of_its_node
+    an_order_is_called_off_while_its_node_works
+    a_replica_that_lost_its_lease_stops_and_changes_nothing
 }

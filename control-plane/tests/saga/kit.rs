@@ -26,6 +26,35 @@ use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
 use crate::node::FakeNodes;
+use crate::postgres;
+
+/// Which database a test runs on.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Backend {
+    Sqlite,
+    Postgres,
+}
+
+/// Runs each test on both stores.
+macro_rules! on_both_stores {
+    ($($name:ident)*) => {
+        mod sqlite {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                super::$name(crate::kit::Backend::Sqlite).await;
+            })*
+        }
+        mod postgres {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                if crate::postgres::available() {
+                    super::$name(crate::kit::Backend::Postgres).await;
+                }
+            })*
+        }
+    };
+}
+pub(crate) use on_both_stores;
 
 /// How long a replica keeps a lease without a sign of life.
 pub(crate) const LEASE: Duration = Duration::from_secs(6);
@@ -87,11 +116,14 @@ fn inventory(index: u8) -> NodeInventory {
 }
 
 impl World {
-    pub(crate) async fn with_nodes(count: u8) -> Self {
+    pub(crate) async fn with_nodes(count: u8, backend: Backend) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let clock = Arc::new(ManualClock::at_second(1_800_000_000));
         let entropy: Arc<dyn Entropy> = Arc::new(SeededEntropy::new(42));
-        let url = format!("sqlite:{}", dir.path().join("store.db").display());
+        let url = match backend {
+            Backend::Sqlite => format!("sqlite:{}", dir.path().join("store.db").display()),
+            Backend::Postgres => tokio::task::spawn_blocking(postgres::fresh_database).await.unwrap(),
+        };
         let store = Store::open(&url, clock.clone(), entropy.clone()).await.unwrap();
         store.migrate().await.unwrap();
         let key = dir.path().join("seal.key");
@@ -167,11 +199,8 @@ impl World {
     pub(crate) async fn order(&self) -> Bought {
         let (clock, entropy): (&dyn Clock, &dyn Entropy) = (self.clock.as_ref(), self.entropy.as_ref());
         let saga = plan::begin(SagaKind::Provision, clock, entropy).unwrap();
-        let bought = Bought {
-            order: OrderId::new(clock, entropy),
-            instance: InstanceId::new(clock, entropy),
-            saga: saga.id,
-        };
+        let bought =
+            Bought { order: OrderId::new(clock, entropy), instance: InstanceId::new(clock, entropy), saga: saga.id };
         let host_name = HostName::new("desk").unwrap();
         let accept = OrderAccept {
             order: NewOrder {

@@ -10,4 +10,5 @@ mod delivery;
 mod failure;
 mod kit;
 mod node;
+mod postgres;
 mod replicas;

@@ -150,8 +150,7 @@ impl Memory {
             Change::Ensure(spec) => {
                 if !self.guests.contains_key(&key) {
                     *self.made.entry(key).or_default() += 1;
-                    let guest =
-                        Guest { spec: (**spec).clone(), running: true, password: None, sessions: Vec::new() };
+                    let guest = Guest { spec: (**spec).clone(), running: true, password: None, sessions: Vec::new() };
                     self.guests.insert(key, guest);
                 }
                 return OperationState::Succeeded;

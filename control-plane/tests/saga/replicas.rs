@@ -12,12 +12,11 @@ use nemordp_types::operation::OperationKind;
 use nemordp_types::{Generation, InstanceId, Mutation, NodeAddress, OperationId, Pair, Reason};
 use tokio_util::sync::CancellationToken;
 
-use crate::kit::World;
+use crate::kit::{Backend, World, on_both_stores};
 use crate::node::Fault;
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn two_replicas_share_the_work_and_do_nothing_twice() {
-    let world = World::with_nodes(2).await;
+async fn two_replicas_share_the_work_and_do_nothing_twice(backend: Backend) {
+    let world = World::with_nodes(2, backend).await;
     let mut orders = Vec::new();
     for _ in 0..30 {
         orders.push(world.order().await);
@@ -50,9 +49,8 @@ async fn two_replicas_share_the_work_and_do_nothing_twice() {
     world.audit().await;
 }
 
-#[tokio::test]
-async fn drift_names_what_is_missing_and_what_nobody_owns_and_touches_neither() {
-    let world = World::with_nodes(1).await;
+async fn drift_names_what_is_missing_and_what_nobody_owns_and_touches_neither(backend: Backend) {
+    let world = World::with_nodes(1, backend).await;
     let kept = world.delivered().await;
     let lost = world.delivered().await;
     let drift = Drift::new(world.tools.store.clone(), world.nodes.clone());
@@ -77,9 +75,8 @@ async fn drift_names_what_is_missing_and_what_nobody_owns_and_touches_neither() 
     assert!(world.nodes.guest(stranger).is_some(), "nothing is removed by itself");
 }
 
-#[tokio::test]
-async fn drift_knows_a_store_that_was_restored_from_a_backup() {
-    let world = World::with_nodes(1).await;
+async fn drift_knows_a_store_that_was_restored_from_a_backup(backend: Backend) {
+    let world = World::with_nodes(1, backend).await;
     let bought = world.delivered().await;
     let place = Place { node: world.node_ids[0], address: NodeAddress(([127, 0, 0, 1], 1).into()) };
     let (clock, entropy) = (world.tools.clock.as_ref(), world.tools.entropy.as_ref());
@@ -99,13 +96,19 @@ async fn drift_knows_a_store_that_was_restored_from_a_backup() {
     assert_eq!(ended.failure.unwrap().reason, Reason::StaleGeneration);
 }
 
-#[tokio::test]
-async fn the_reaper_finds_nothing_after_failures() {
-    let world = World::with_nodes(1).await;
+async fn the_reaper_finds_nothing_after_failures(backend: Backend) {
+    let world = World::with_nodes(1, backend).await;
     world.delivered().await;
     world.nodes.fault(OperationKind::SetPassword, Fault::Fails(Reason::NotOurs), 1);
     let failed = world.order().await;
     world.settle(failed.saga).await;
     let reaper = ReservationReaper::new(world.tools.store.clone());
     assert_eq!(reaper.run().await.unwrap(), "1 open reservations, 0 given back");
+}
+
+on_both_stores! {
+    two_replicas_share_the_work_and_do_nothing_twice
+    drift_names_what_is_missing_and_what_nobody_owns_and_touches_neither
+    drift_knows_a_store_that_was_restored_from_a_backup
+    the_reaper_finds_nothing_after_failures
 }
