@@ -99,11 +99,11 @@ pub(crate) struct Plane {
 
 impl Plane {
     pub(crate) async fn start() -> Self {
-        Self::start_with("").await
+        Self::start_with("", "").await
     }
 
-    /// `toml`: more of the configuration.
-    pub(crate) async fn start_with(toml: &str) -> Self {
+    /// With more of the tables `http` and `metrics`.
+    pub(crate) async fn start_with(http: &str, metrics: &str) -> Self {
         static PROVIDER: Once = Once::new();
         static SEED: AtomicU64 = AtomicU64::new(1);
         PROVIDER.call_once(|| rustls::crypto::aws_lc_rs::default_provider().install_default().unwrap());
@@ -113,8 +113,8 @@ impl Plane {
         let seed = SEED.fetch_add(1, Ordering::Relaxed);
         let entropy: Arc<dyn Entropy> = Arc::new(SeededEntropy::new(seed));
         let config = format!(
-            "data_dir = \"{}\"\nregions = [\"hel1\"]\n[http]\nlisten = \"127.0.0.1:0\"\n\
-             [grpc]\nlisten = \"127.0.0.1:0\"\n[metrics]\nlisten = \"127.0.0.1:0\"\n{toml}",
+            "data_dir = \"{}\"\nregions = [\"hel1\"]\n[http]\nlisten = \"127.0.0.1:0\"\n{http}\n\
+             [grpc]\nlisten = \"127.0.0.1:0\"\n[metrics]\nlisten = \"127.0.0.1:0\"\n{metrics}",
             dir.path().join("data").display()
         );
         let config = Config::from_toml(&config).unwrap();

@@ -10,3 +10,4 @@ mod instances;
 mod metrics;
 mod operator;
 mod orders;
+mod transport;

@@ -39,7 +39,7 @@ async fn every_metric_has_help_and_the_states_are_there() {
 
 #[tokio::test]
 async fn with_certificates_demanded_only_monitoring_reads_metrics() {
-    let plane = Plane::start_with("require_certificate = true").await;
+    let plane = Plane::start_with("", "require_certificate = true").await;
     let app = &plane.running.app;
     let (issued, key) = app.pki.issue_monitoring().unwrap();
     let identity = reqwest::Identity::from_pem(format!("{key}{}", to_pem(&issued.der)).as_bytes()).unwrap();
