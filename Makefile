@@ -8,15 +8,16 @@ SIM ?=
 CARGO ?= cargo
 SETUP := tests/setup/packages.sh
 
-.PHONY: help try try-down test check format bless deny setup-build setup-live setup-test template bench-order clean
+.PHONY: help try try-down test check format bless deny setup-build setup-live setup-test template
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
 
 ifeq ($(SIM),1)
 try: ## One order from API to proven login (SIM=1: without hypervisor and root)
-	$(SETUP) compiler
-	$(CARGO) build -p nemordp-control-plane -p nemordp -p nemordp-tests --bin nemordp-control-plane --bin nemordp --bin nemordp-try --no-default-features --features nemordp-tests/try
+	@command -v cc >/dev/null || { echo "a C compiler is needed: apt install build-essential"; exit 1; }
+	$(CARGO) build -p nemordp-control-plane -p nemordp
+	$(CARGO) build -p nemordp-tests --no-default-features --bin nemordp-try
 	$(CARGO) build -p nemordp-agent --bin nemordp-agent --no-default-features --features sim
 	target/debug/nemordp-try up --sim --dir $(TRY_DIR)-sim
 else
@@ -33,7 +34,10 @@ try-down: ## Stop what `make try` started and remove it; ends by saying what is 
 test: setup-build setup-live setup-test ## Install what the tests need and run them all, the live ones included
 	$(CARGO) fmt --all --check
 	$(CARGO) build --workspace --bins
-	$(CARGO) test --workspace --no-fail-fast
+	@if test "$$(id -u)" = 0 && ! test -f $(TRY_DIR)/templates/debian-12-xrdp.json; then \
+	  target/debug/nemordp-installer template build debian-12-xrdp --out $(TRY_DIR)/templates --cache $(TRY_DIR)/cache; fi
+	if test -f $(TRY_DIR)/templates/debian-12-xrdp.json; then export NEMORDP_TEMPLATE_DIR=$(TRY_DIR)/templates; fi; \
+	  $(CARGO) test --workspace --no-fail-fast
 
 check: setup-build ## Formatting, lints, documentation
 	$(CARGO) fmt --all --check
@@ -52,10 +56,6 @@ deny: ## Licences, bans, sources of the dependencies (needs cargo-deny)
 template: setup-build setup-live ## Build the debian-12-xrdp template into .try/templates
 	$(CARGO) build -p nemordp-installer
 	target/debug/nemordp-installer template build debian-12-xrdp --out $(TRY_DIR)/templates --cache $(TRY_DIR)/cache
-
-bench-order: setup-build setup-live setup-test ## Seconds from order to proven login beside the bare floor and virt-clone
-	$(CARGO) build --workspace --bins
-	target/debug/nemordp-bench-order --dir $(TRY_DIR)-bench
 
 setup-build: ## Packages for building
 	$(SETUP) build

@@ -51,6 +51,13 @@ fn directory() -> (PathBuf, Option<tempfile::TempDir>) {
         Some(dir) => (PathBuf::from(dir), None),
         None => {
             let folder = tempfile::Builder::new().prefix("nemordp-live").tempdir().unwrap();
+            if let Some(built) = std::env::var_os("NEMORDP_TEMPLATE_DIR") {
+                let templates = folder.path().join("templates");
+                std::fs::create_dir(&templates).unwrap();
+                for file in std::fs::read_dir(built).into_iter().flatten().map(Result::unwrap) {
+                    std::fs::copy(file.path(), templates.join(file.file_name())).unwrap();
+                }
+            }
             (folder.path().to_owned(), Some(folder))
         }
     }
