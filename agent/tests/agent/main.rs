@@ -1,7 +1,6 @@
 //! The agent as the control plane meets it: real gRPC over real mTLS, the simulated host beneath.
 #![cfg(feature = "sim")]
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
-#![expect(clippy::unwrap_in_result, reason = "a test fails by panicking")]
 
 mod access;
 mod enrollment;
