@@ -4,7 +4,11 @@
 //! (`*.json`) and disk (`*.qcow2`), `NEMORDP_LIVE_DIR` one for disks, and `NEMORDP_LIVE_ADDRESS` the node's public
 //! IPv4; skips, with a line that says so, otherwise. Prints the seconds of each step.
 #![cfg(feature = "libvirt")]
-#![expect(clippy::unwrap_used, reason = "a test ends where it cannot go on")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test ends where it cannot go on, and says what it skips"
+)]
 #![expect(clippy::disallowed_methods, reason = "a live run measures with the real clock and starts a real RDP client")]
 
 use std::net::Ipv4Addr;
@@ -242,7 +246,8 @@ async fn survive_the_daemon(host: &LibvirtHost, id: InstanceId, laps: &mut Laps)
     let found = host.instance_find(id).await.unwrap().unwrap();
     assert_eq!(found.power, ObservedPower::Running);
     laps.lap("libvirt's daemon killed: instance found again");
-    host.guest_ping(id, Duration::from_secs(10)).await.unwrap();
+    // The new daemon connects to the guest's agent only after it has taken the guest over.
+    until("the agent", || async { host.guest_ping(id, Duration::from_secs(2)).await.map(Some) }).await;
     laps.lap("and its agent answers");
 }
 

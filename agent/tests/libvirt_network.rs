@@ -1,7 +1,11 @@
 //! The rules of the guests' network, each shown from inside: namespaces with virtual cables stand for the node, two
 //! guests and the world outside. Needs root and `nft`; says so and passes where it has neither.
 #![cfg(feature = "libvirt")]
-#![expect(clippy::unwrap_used, reason = "a test ends where it cannot go on")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test ends where it cannot go on, and says what it skips"
+)]
 #![expect(clippy::disallowed_methods, reason = "the test builds its namespaces with the host's own tools")]
 
 use std::io::{Read, Write};

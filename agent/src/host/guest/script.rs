@@ -12,7 +12,7 @@ pub enum Script {
     Account,
     /// Open desktop sessions. No arguments.
     Sessions,
-    /// Ends sessions and waits until they are gone. Arguments: login, `proof` or `all`, tenths of a second to wait.
+    /// Ends sessions and waits until they are gone. Arguments: login, `proof` or `all`, seconds to wait.
     EndSessions,
     /// The certificate that xrdp shows. No arguments.
     Certificate,
@@ -106,7 +106,8 @@ exit 0
 // A proof's session consists of `sleep 20` alone; it is ended by that process, the customer's own by everything that
 // the session manager started for the user. Gone means: no X server and no channel server of that user is left.
 const END_SESSIONS: &str = r#"set -u
-login=$1 which=$2 left=$3 waited=0 uid=
+login=$1 which=$2 limit=$3 uid=
+read -r up rest < /proc/uptime; begin=${up%.*}
 while IFS=: read -r name pass id rest; do [ "$name" = "$login" ] && uid=$id; done < /etc/passwd
 [ -n "$uid" ] || exit 0
 [ "$uid" -gt 0 ] || exit 34
@@ -134,9 +135,10 @@ while :; do
     kill -$signal ${dir#/proc/} 2>/dev/null
   done
   [ $open = no ] && exit 0
-  [ $waited -lt $left ] || exit 33
-  sleep 0.1; waited=$((waited + 1))
-  [ $which = all ] && [ $waited -ge 30 ] && signal=KILL
+  read -r up rest < /proc/uptime; waited=$((${up%.*} - begin))
+  [ $waited -lt "$limit" ] || exit 33
+  [ $which = all ] && [ $waited -ge 4 ] && signal=KILL
+  sleep 0.1
 done
 "#;
 

@@ -19,10 +19,10 @@ use crate::host::guest::{account, certificate, layout_and_variant, rdp, session}
 const COMMAND_DEADLINE: Duration = Duration::from_secs(10);
 /// Setting a password runs programs in the guest; an emulated one under load needs its time.
 const PASSWORD_DEADLINE: Duration = Duration::from_secs(30);
-/// A script in the guest.
-const SCRIPT_DEADLINE: Duration = Duration::from_secs(30);
-/// Tenths of a second that sessions are given to end, inside the guest.
-const SESSIONS_GONE_TENTHS: &str = "150";
+/// A script in the guest; longer than the guest itself waits for sessions to end.
+const SCRIPT_DEADLINE: Duration = Duration::from_secs(40);
+/// Seconds that sessions are given to end, counted inside the guest.
+const SESSIONS_GONE_SECONDS: &str = "25";
 /// First and longest wait between two questions how a script is doing.
 const SCRIPT_POLL: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(150));
 
@@ -153,7 +153,7 @@ impl LibvirtHost {
     ) -> Result<(), Failure> {
         self.spec_of(instance).await?;
         let which = if proof_only { "proof" } else { "all" };
-        let arguments = [login.as_str(), which, SESSIONS_GONE_TENTHS];
+        let arguments = [login.as_str(), which, SESSIONS_GONE_SECONDS];
         let ended = self.run_script(instance, Script::EndSessions, &arguments).await?;
         match ended.code {
             Some(0) => Ok(()),
