@@ -125,7 +125,12 @@ pub(super) fn instance(instance: &model::Instance, operator: bool) -> api::Insta
         id: instance.id,
         order_id: instance.order_id,
         lifecycle: lifecycle(instance.lifecycle),
-        power: observed.map_or(api::InstancePower::Unknown, |observed| power(observed.power)),
+        // What a node saw last of an instance that is gone says nothing.
+        power: match observed {
+            _ if !instance.lifecycle.is_live() => api::InstancePower::Absent,
+            Some(observed) => power(observed.power),
+            None => api::InstancePower::Unknown,
+        },
         wanted_on: spec.power == DesiredPower::On,
         endpoint_address: spec.network.endpoint.address.to_string(),
         endpoint_port: spec.network.endpoint.port,

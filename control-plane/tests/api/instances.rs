@@ -43,6 +43,9 @@ async fn deletion_wins_and_a_second_one_finds_the_first() {
     assert_eq!(plane.delete(&path).await.expect(202)["id"], first["id"]);
     assert_eq!(plane.get(&path).await.expect(200)["lifecycle"], "deleting");
     plane.post(&format!("{path}/start"), "b", &json!({})).await.refused(409, "conflict", Some("state"));
+    plane.end_saga(&[Effect::InstanceDeleted { instance_id: instance }]).await;
+    let gone = plane.get(&path).await.expect(200);
+    assert_eq!((gone["lifecycle"].as_str(), gone["power"].as_str()), (Some("deleted"), Some("absent")));
 }
 
 #[tokio::test]
