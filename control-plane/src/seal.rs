@@ -72,7 +72,7 @@ impl Sealer {
         }
         let mut text = Zeroizing::new(String::new());
         file.read_to_string(&mut text).map_err(|error| unusable(&format!("cannot be read: {error}")))?;
-        Self::from_text(&text, entropy).map_err(|what| unusable(what))
+        Self::from_text(&text, entropy).map_err(unusable)
     }
 
     fn from_text(text: &str, entropy: Arc<dyn Entropy>) -> Result<Self, &'static str> {

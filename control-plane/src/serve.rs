@@ -22,7 +22,7 @@ use crate::grpc;
 use crate::http::listener::{self, Security};
 use crate::http::{Api, metrics};
 use crate::pki::{self, Pki};
-use crate::reconcile::{NodeHealth, Reconciler, Reconcilers, ReservationReaper};
+use crate::reconcile::{Drift, NodeHealth, Reconciler, Reconcilers, ReservationReaper, SecondChance};
 use crate::saga::{self, Engine, RdpProver, Settings, Tools};
 use crate::seal::{Sealer, ensure_key_file};
 use crate::telemetry::Telemetry;
@@ -258,19 +258,21 @@ pub async fn serve(
         entropy: Arc::clone(&entropy),
         limits: saga::Limits { proof: config.proof.deadline(), ..saga::Limits::default() },
     };
+    let engine = Engine::new();
     let reconcilers: Vec<Box<dyn Reconciler>> = vec![
         Box::new(NodeHealth::new(tools.store.clone(), Arc::clone(&clock), config.nodes.health())),
         Box::new(ReservationReaper::new(tools.store.clone())),
+        Box::new(SecondChance::new(tools.store.clone(), Arc::clone(&clock), engine.clone())),
+        Box::new(Drift::new(tools.store.clone(), Arc::clone(&tools.provider))),
     ];
     let reconcilers = Reconcilers::new(reconcilers, Arc::clone(&clock));
     let owner = uuid_v7(clock.as_ref(), entropy.as_ref()).to_string();
     let work = Work {
-        engine: Engine::new(),
+        engine: engine.clone(),
         reconcilers: reconcilers.clone(),
         clock: Arc::clone(&clock),
         entropy: Arc::clone(&entropy),
     };
-    let engine = work.engine.clone();
     let mut running =
         serve_with(Arc::new(config), installation, clock, entropy, Arc::new(work), shutdown.clone()).await?;
     let stop = shutdown.clone();

@@ -9,7 +9,7 @@ mod guard;
 use std::time::Duration;
 
 use nemordp_model::{OrderChange, Saga, SagaKind, SagaStatus, SagaStep, StepState};
-use nemordp_store::{Effect, Hold, Lease, LeasedSaga, SagaWrite, StoreError};
+use nemordp_store::{Effect, Hold, Lease, LeasedSaga, SagaWrite, StoreError, TenantScope};
 use nemordp_types::{Failure, Reason};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -81,6 +81,8 @@ pub async fn carry(tools: &Tools, leased: LeasedSaga, lease_for: Duration, stop:
             Ok(Some(Rest::Stopped)) => return carrier.let_go().await,
             Ok(Some(rest)) => return rest,
             Err(StoreError::StaleFence) => return Rest::Lost,
+            // What was called off meanwhile takes no further effect; a write that says so is refused.
+            Err(StoreError::Refused(_)) if !carrier.cancel && carrier.called_off().await => {}
             Err(error) => {
                 tracing::warn!(%saga_id, %error, "the store refused; the saga is taken up again when its lease ends");
                 return Rest::Later;
@@ -220,6 +222,19 @@ impl Carrier<'_> {
         self.state.tries = 0;
         self.write(Hold::Keep(self.lease_for), &[]).await?;
         Ok(None)
+    }
+
+    /// Whether somebody asked to stop since the saga was leased; if so, it goes on from what is stored.
+    async fn called_off(&mut self) -> bool {
+        let store = &self.tools.store;
+        let Ok(stored) = store.saga_fetch(TenantScope::All, self.saga.id).await else { return false };
+        let Ok(text) = store.saga_state(self.saga.id).await else { return false };
+        let Ok(state) = State::from_text(&text) else { return false };
+        self.cancel = stored.cancel_requested_at.is_some() && stored.fence == self.lease.fence;
+        if self.cancel {
+            (self.saga, self.state, self.intended) = (stored, state, None);
+        }
+        self.cancel
     }
 
     /// Gives the lease back, so that another process carries on at once.

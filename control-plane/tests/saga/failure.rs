@@ -166,6 +166,16 @@ async fn an_order_is_called_off_while_its_node_works(backend: Backend) {
     world.audit().await;
 }
 
+async fn an_order_is_called_off_just_before_its_first_step(backend: Backend) {
+    let world = World::with_nodes(1, backend).await;
+    let bought = world.order().await;
+    let leased = world.claim("works", bought.saga).await.unwrap();
+    world.tools.store.order_cancel(TenantScope::All, bought.order, None).await.unwrap();
+    assert_eq!(carry(&world.tools, leased, LEASE, &CancellationToken::new()).await, Rest::Ended);
+    assert_eq!(world.order_now(bought).await.state, OrderState::Cancelled);
+    world.audit().await;
+}
+
 async fn a_replica_that_lost_its_lease_stops_and_changes_nothing(backend: Backend) {
     let world = World::with_nodes(1, backend).await;
     world.nodes.fault(OperationKind::EnsureInstance, Fault::Hangs, 1);
@@ -206,5 +216,6 @@ on_both_stores! {
     a_refused_undo_waits_for_a_human_only
     a_deletion_outlasts_the_absence_of_its_node
     an_order_is_called_off_while_its_node_works
+    an_order_is_called_off_just_before_its_first_step
     a_replica_that_lost_its_lease_stops_and_changes_nothing
 }

@@ -4,6 +4,8 @@
 //! A crash is the saga's future dropped at its n-th suspension, for every n until it gets through: before, amid and after
 //! every write and every call. Another replica then adopts the saga when the lease ends.
 
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
 mod audit;
 mod crash;
 mod delivery;

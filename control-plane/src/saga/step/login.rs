@@ -22,7 +22,10 @@ impl Work<'_> {
         self.say("waits for an answer at the endpoint");
         match self.tools.prover.readiness(endpoint, self.tools.limits.readiness).await {
             Readiness::Ready => {}
-            other => {
+            other @ (Readiness::NoAnswer { .. }
+            | Readiness::Silent
+            | Readiness::NotRdp { .. }
+            | Readiness::Refused(_)) => {
                 tracing::info!(instance_id = %self.instance.id, ?other, "the endpoint is not ready; the proof will say why")
             }
         }
