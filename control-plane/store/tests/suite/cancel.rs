@@ -10,12 +10,12 @@ on_both_stores! {
     a_dropped_order_is_there_wholly_or_not_at_all
 }
 
-/// A caller that is cut off between 0 and 4 ms.
-async fn cut_off<T>(world: &World, work: impl Future<Output = T>) -> Option<T> {
+/// A caller that is cut off somewhere between at once and the limit.
+async fn cut_off<T>(world: &World, limit: Duration, work: impl Future<Output = T>) -> Option<T> {
     let mut random = [0u8; 2];
     world.entropy.fill(&mut random);
-    let micros = u64::from(u16::from_le_bytes(random)) * 4_000 / 65_536;
-    tokio::time::timeout(Duration::from_micros(micros), work).await.ok()
+    let at = limit.mul_f64(f64::from(u16::from_le_bytes(random)) / 65_536.0);
+    tokio::time::timeout(at, work).await.ok()
 }
 
 async fn a_dropped_transaction_takes_no_acknowledged_write_with_it(world: &World) {
@@ -27,7 +27,7 @@ async fn a_dropped_transaction_takes_no_acknowledged_write_with_it(world: &World
             let name = label(&format!("tenant {name}-{i}"));
             // Half of them are cut off somewhere, the others must not suffer.
             let outcome = if i % 2 == 0 {
-                cut_off(world, world.store.tenant_create(id, &name)).await
+                cut_off(world, Duration::from_millis(4), world.store.tenant_create(id, &name)).await
             } else {
                 Some(world.store.tenant_create(id, &name).await)
             };
@@ -49,14 +49,33 @@ async fn a_dropped_transaction_takes_no_acknowledged_write_with_it(world: &World
 
 async fn a_dropped_order_is_there_wholly_or_not_at_all(world: &World) {
     let node = world.node("a", 1, 200, 400).await;
-    let orders: Vec<_> = (0..80).map(|_| world.order(node)).collect();
-    for chunk in orders.chunks(8) {
-        futures::future::join_all(chunk.iter().map(|order| cut_off(world, world.store.order_accept(order, None))))
-            .await;
+    let orders: Vec<_> = (0..88).map(|_| world.order(node)).collect();
+    // How long eight at once take here and now is the limit for the others, so that they are cut off in the middle.
+    let (undisturbed, disturbed) = orders.split_at(8);
+    let began = tokio::time::Instant::now();
+    let accepts = undisturbed.iter().map(|order| world.store.order_accept(order, None));
+    futures::future::try_join_all(accepts).await.unwrap();
+    let limit = began.elapsed();
+    let mut acknowledged: Vec<_> = undisturbed.iter().map(|order| order.order.id).collect();
+    for chunk in disturbed.chunks(8) {
+        let accepts = chunk.iter().map(|order| cut_off(world, limit, world.store.order_accept(order, None)));
+        let outcomes = futures::future::join_all(accepts).await;
+        acknowledged.extend(
+            chunk
+                .iter()
+                .zip(outcomes)
+                .filter_map(|(order, outcome)| outcome.map(|outcome| outcome.unwrap()).map(|_| order.order.id)),
+        );
     }
+    // Nothing is lost and the store works on.
+    acknowledged.push(world.accept(node).await.unwrap().order.id);
     let filter = nemordp_store::OrderFilter::default();
     let stored = world.store.order_list(TenantScope::All, &filter, Page::first(500)).await.unwrap().items;
     let held = world.store.reservation_list(Page::first(500)).await.unwrap().items;
+    assert!(stored.len() < 89, "no order was cut off");
+    for id in acknowledged {
+        assert!(stored.iter().any(|order| order.id == id), "an acknowledged order is gone");
+    }
     assert_eq!(stored.len(), held.len());
     for order in &stored {
         let instance = world.store.instance_fetch(TenantScope::All, order.instance_id).await.unwrap();

@@ -31,7 +31,7 @@ async fn eight_replicas_lease_each_saga_once(world: &World) {
     }
     let replica = |name: String| async move {
         let mut mine = Vec::new();
-        // A replica that finds everything locked by others asks again; it stops when nothing is due.
+        // A replica that finds the rest locked by others stops; whoever holds the lock goes on.
         while let Some(leased) = world.store.saga_claim(&name, 10 * SECOND).await.unwrap() {
             assert_eq!(leased.lease.instance.unwrap().1.fence, leased.lease.fence);
             mine.push(leased.lease.saga_id);

@@ -1,5 +1,7 @@
 //! The same suite on both databases: SQLite always, PostgreSQL where its programs are installed.
 
+#![expect(clippy::unwrap_used, reason = "every function here is part of a test")]
+
 mod accept;
 mod cancel;
 mod catalogue;
