@@ -99,7 +99,7 @@ impl<H: Host> Scrape<H> {
     /// Only instances that are there: the series of a deleted one end with it.
     fn instances(counters: &[(InstanceId, InstanceCounters)]) -> Vec<Family> {
         let each = |value: &dyn Fn(&InstanceCounters) -> f64| -> Vec<(Labels, f64)> {
-            counters.iter().map(|(id, c)| (vec![("instance", id.to_string())], value(c))).collect()
+            counters.iter().map(|(id, c)| (vec![("instance_id", id.to_string())], value(c))).collect()
         };
         vec![
             counter(

@@ -8,9 +8,9 @@ use arc_swap::ArcSwap;
 use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
-use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
 use nemordp_wire::identity::Role;
 use nemordp_wire::mtls::{self, Peer, Revocations};
 use rustls::ServerConfig;
@@ -96,10 +96,11 @@ async fn answer<H: Host>(
         let scrape = Arc::clone(&scrape);
         async move { Ok::<_, Infallible>(respond(&request, allowed, &scrape).await) }
     });
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEADERS)
-        .serve_connection(TokioIo::new(stream), service);
+    // Over TLS a scraper may choose HTTP/2, as Prometheus does.
+    let mut builder = Builder::new(TokioExecutor::new());
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADERS);
+    builder.http2().timer(TokioTimer::new()).max_concurrent_streams(8);
+    let connection = builder.serve_connection(TokioIo::new(stream), service);
     if let Err(error) = connection.await {
         tracing::debug!(%error, "a connection for metrics ended early");
     }

@@ -248,7 +248,7 @@ async fn every_series_has_help_and_those_of_a_deleted_instance_end() {
         assert!(body.contains(&format!("# HELP {stem} ")), "{name} has no help");
     }
     for expected in [
-        format!("nemordp_agent_instance_cpu_seconds_total{{instance=\"{id}\"}}"),
+        format!("nemordp_agent_instance_cpu_seconds_total{{instance_id=\"{id}\"}}"),
         "nemordp_agent_operations_total{kind=\"ensure_instance\",outcome=\"succeeded\"} 1".to_owned(),
         "nemordp_agent_pool_physical_bytes{storage_class=\"nvme\"}".to_owned(),
         "nemordp_agent_template_fetched_bytes_total 300000".to_owned(),

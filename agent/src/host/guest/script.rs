@@ -104,14 +104,16 @@ exit 0
 "#;
 
 // A proof's session consists of `sleep 20` alone; it is ended by that process, the customer's own by everything that
-// the session manager started for the user. Gone means: no X server and no channel server of that user is left.
+// the session manager started for the user. Gone means: no X server and no channel server of that user is left. An X
+// server that has only just started can take half a minute to obey under emulation: it is cut, and what it would have
+// removed is removed, or the next session would count its display as taken.
 const END_SESSIONS: &str = r#"set -u
-login=$1 which=$2 limit=$3 uid=
-read -r up rest < /proc/uptime; begin=${up%.*}
+login=$1 which=$2 limit=$3 uid= waited=0
+read -r up rest < /proc/uptime; begin=${up%.*} asked=
 while IFS=: read -r name pass id rest; do [ "$name" = "$login" ] && uid=$id; done < /etc/passwd
 [ -n "$uid" ] || exit 0
 [ "$uid" -gt 0 ] || exit 34
-signal=TERM
+signal=TERM patience=3; [ $which = all ] && patience=8
 while :; do
   open=no
   for dir in /proc/[0-9]*; do
@@ -125,19 +127,28 @@ while :; do
       case $key in State:) state=$value ;; PPid:) parent=$value ;; Uid:) owner=$value; break ;; esac
     done 2>/dev/null < $dir/status
     [ "$owner" = "$uid" ] && [ "$state" != Z ] || continue
-    case $comm in Xorg|Xvnc|xrdp-chansrv) open=yes ;; esac
+    case $comm in Xorg|Xvnc|xrdp-chansrv)
+      open=yes
+      if [ $signal = KILL ]; then
+        [ $comm = xrdp-chansrv ] || for word in $(tr '\0' ' ' 2>/dev/null < $dir/cmdline); do
+          case $word in :[0-9]|:[0-9][0-9]) rm -f "/tmp/.X${word#:}-lock" "/tmp/.X11-unix/X${word#:}" ;; esac
+        done
+        kill -KILL ${dir#/proc/} 2>/dev/null
+        continue
+      fi ;;
+    esac
     if [ $which = proof ]; then
       [ $comm = sleep ] && [ "$(tr '\0' ' ' 2>/dev/null < $dir/cmdline)" = 'sleep 20 ' ] || continue
     else
       read -r manager 2>/dev/null < /proc/$parent/comm || continue
       case $manager in xrdp-sesman|xrdp-sesexec) ;; *) continue ;; esac
     fi
-    kill -$signal ${dir#/proc/} 2>/dev/null
+    kill -$signal ${dir#/proc/} 2>/dev/null && asked=${asked:-$waited}
   done
   [ $open = no ] && exit 0
   read -r up rest < /proc/uptime; waited=$((${up%.*} - begin))
   [ $waited -lt "$limit" ] || exit 33
-  [ $which = all ] && [ $waited -ge 4 ] && signal=KILL
+  [ -n "$asked" ] && [ $((waited - asked)) -ge $patience ] && signal=KILL
   sleep 0.1
 done
 "#;
