@@ -11,7 +11,7 @@ use crate::Installation;
 use crate::guest::runtime;
 use crate::isolation::{domain, in_guest};
 
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_secs(600);
 
 fn agent_process(installation: &Installation) -> Option<ProcessRef> {
     let processes = installation.host().processes().unwrap();
