@@ -4,6 +4,8 @@
 //! The template is that of the folder in `NEMORDP_TEMPLATE_DIR` (`debian-12-xrdp.qcow2`); without it, one is built. The
 //! guests run under QEMU's own emulation, so the test needs no KVM.
 
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test fails by panicking, and says what it skips")]
+
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
