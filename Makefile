@@ -8,7 +8,9 @@ SIM ?=
 CARGO ?= cargo
 SETUP := tests/setup/packages.sh
 
-.PHONY: help try try-down test check format bless deny setup-build setup-live setup-test template
+BENCH_ROUNDS ?= 5
+
+.PHONY: help try try-down test check format bless deny setup-build setup-live setup-test setup-bench bench-order template
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -39,6 +41,10 @@ test: setup-build setup-live setup-test ## Install what the tests need and run t
 	if test -f $(TRY_DIR)/templates/debian-12-xrdp.json; then export NEMORDP_TEMPLATE_DIR=$(TRY_DIR)/templates; fi; \
 	  $(CARGO) test --workspace --no-fail-fast
 
+bench-order: setup-build setup-live setup-bench ## Order to proven login beside the bare floor and virt-clone; needs root and quiet
+	$(CARGO) build --release --workspace --bins
+	target/release/nemordp-bench-order --dir $(TRY_DIR) --rounds $(BENCH_ROUNDS)
+
 check: setup-build ## Formatting, lints, documentation
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
@@ -65,3 +71,6 @@ setup-live: ## Packages for real guests
 
 setup-test: ## Packages that only tests need
 	$(SETUP) test
+
+setup-bench: ## Packages that only benchmarks need
+	$(SETUP) bench
