@@ -39,7 +39,9 @@ test: setup-build setup-live setup-test ## Install what the tests need and run t
 	@if test "$$(id -u)" = 0 && ! test -f $(TRY_DIR)/templates/debian-12-xrdp.json; then \
 	  target/debug/nemordp-installer template build debian-12-xrdp --out $(TRY_DIR)/templates --cache $(TRY_DIR)/cache; fi
 	if test -f $(TRY_DIR)/templates/debian-12-xrdp.json; then export NEMORDP_TEMPLATE_DIR=$(TRY_DIR)/templates; fi; \
-	  $(CARGO) test --workspace --no-fail-fast
+	  mkdir -p target; status=0; $(CARGO) test --workspace --no-fail-fast 2>&1 | tee target/test.log || status=$$?; \
+	  if test $$status != 0; then echo "=== what failed"; \
+	    grep -E -A12 'panicked at|^error' target/test.log | grep -vE '^ +[0-9]+: |^ +at ' | tail -n 80; fi; exit $$status
 
 bench-order: setup-build setup-live setup-bench ## Order to proven login beside the bare floor and virt-clone; needs root and quiet
 	$(CARGO) build --release --workspace --bins
