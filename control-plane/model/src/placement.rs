@@ -1,106 +1,40 @@
-//! Where an instance goes: filters with a closed list of refusals, then the best fit.
+//! Where an instance goes: filters with a closed list of refusals, then the best score; explained node by node.
 //!
-//! A pure function over a snapshot. The reservation's transaction checks the room again; who loses that race takes a new
+//! Pure functions over a snapshot. The reservation's transaction checks the room again; who loses that race takes a new
 //! snapshot and places again.
+//!
+//! Map: [`request`](PlacementRequest) what is wanted · [`snapshot`](FleetSnapshot) what there is, and its digest ·
+//! [`Refusal`] why not · [`Terms`] how well · [`place`] the choice · [`explain`] every node's verdict · [`what_if`] the
+//! same with nodes or plans added or removed · [`how_many_fit`], [`capacity_report`] how many more ·
+//! [`could_ever_hold`] whether any machine is large enough.
 
+mod capacity;
+mod explain;
+mod fragment;
 mod refusal;
+mod request;
+mod reserve;
 mod score;
+mod snapshot;
 #[cfg(test)]
 mod tests;
+mod whatif;
 
-use std::collections::BTreeSet;
-
-use jiff::Timestamp;
-use nemordp_types::node::{NodeAvailability, NodeLoad, NodePolicy};
-use nemordp_types::{Bytes, GiB, MiB, NodeId, RegionName, StorageClass, TemplateDigest, Vcpu};
+use nemordp_types::NodeId;
 use serde::{Deserialize, Serialize};
 
+pub use capacity::{Capacity, capacity_report, could_ever_hold, how_many_fit};
+pub use explain::{BEST_MAX, Explained, Explanation, Verdict, explain};
 pub use refusal::{Refusal, Refusals};
+pub use request::{AddressKind, Affinity, Demand, GpuDemand, GpuModel, PlacementRequest};
+pub use score::Terms;
+pub use snapshot::{
+    Amounts, FleetSnapshot, GpuRoom, HeldBack, NodeSnapshot, PlanShare, PoolRoom, Room, SlotReserve, SnapshotDigest,
+    Strain,
+};
+pub use whatif::{Change, WhatIf, changed, what_if};
 
-/// What is to be placed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PlacementRequest {
-    /// Where.
-    pub region: RegionName,
-    /// Processors.
-    pub vcpu: Vcpu,
-    /// Memory.
-    pub memory: MiB,
-    /// Size of the disk.
-    pub disk: GiB,
-    /// On what the disk lies.
-    pub storage_class: StorageClass,
-    /// What it is cloned from.
-    pub template: TemplateDigest,
-    /// Length of the template's file, which a node without it must fetch first.
-    pub template_size: Bytes,
-    /// Nodes that were tried already.
-    pub exclude: BTreeSet<NodeId>,
-}
-
-/// What may be sold of something, and what is reserved of it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct Room {
-    /// What may be sold, overcommit included.
-    pub capacity: u64,
-    /// What is reserved.
-    pub used: u64,
-}
-
-impl Room {
-    /// What is left; nothing when more is reserved than may be sold.
-    #[must_use]
-    pub const fn free(self) -> u64 {
-        self.capacity.saturating_sub(self.used)
-    }
-}
-
-/// A storage pool in a snapshot; amounts in bytes.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PoolRoom {
-    /// What kind of storage.
-    pub storage_class: StorageClass,
-    /// What may be sold and what is reserved.
-    pub room: Room,
-    /// What the file system said was free.
-    pub physical_free: Bytes,
-}
-
-/// A node in a snapshot.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct NodeSnapshot {
-    /// Which.
-    pub id: NodeId,
-    /// Where.
-    pub region: RegionName,
-    /// What the operator wants of it.
-    pub policy: NodePolicy,
-    /// What is known of its life.
-    pub availability: NodeAvailability,
-    /// Processors.
-    pub vcpu: Room,
-    /// Memory in MiB.
-    pub memory: Room,
-    /// Storage.
-    pub pools: Vec<PoolRoom>,
-    /// Ports that nobody holds.
-    pub free_ports: u32,
-    /// Private addresses that nobody holds.
-    pub free_addresses: u32,
-    /// Templates that lie ready there.
-    pub templates: BTreeSet<TemplateDigest>,
-    /// How loaded it is.
-    pub load: NodeLoad,
-}
-
-/// The fleet at one instant.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct FleetSnapshot {
-    /// When it was read.
-    pub taken_at: Timestamp,
-    /// The nodes.
-    pub nodes: Vec<NodeSnapshot>,
-}
+use reserve::Reserves;
 
 /// The choice.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -113,21 +47,41 @@ pub struct Placement {
     pub refusals: Refusals,
 }
 
-/// Chooses the node on which the request leaves the least behind, or says of each node why not.
+/// Chooses the node with the lowest score, or says of each node why not. The order of the nodes does not matter: of equal
+/// scores the lowest id wins.
+///
+/// # Errors
+/// The reason against each node, when none takes the request.
 pub fn place(request: &PlacementRequest, snapshot: &FleetSnapshot) -> Result<Placement, Refusals> {
+    let reserves = Reserves::of(request, snapshot);
     let mut refusals = Refusals::default();
     let mut best: Option<(u64, NodeId)> = None;
     for node in &snapshot.nodes {
-        match refusal::check(request, node) {
-            Ok(pool) => {
-                let candidate = (score::score(request, node, pool), node.id);
+        match verdict(request, snapshot, &reserves, node) {
+            Verdict::Scored(terms) => {
+                let candidate = (terms.total(), node.id);
                 best = Some(best.map_or(candidate, |best| best.min(candidate)));
             }
-            Err(refusal) => refusals.push(node.id, refusal),
+            Verdict::Refused(refusal) => refusals.push(node.id, refusal),
         }
     }
     match best {
         Some((score, node_id)) => Ok(Placement { node_id, score, refusals }),
         None => Err(refusals),
+    }
+}
+
+/// What is to be said of one node: the only place where filters and score meet, so that the explanation cannot differ from
+/// the choice.
+fn verdict(
+    request: &PlacementRequest,
+    snapshot: &FleetSnapshot,
+    reserves: &Reserves<'_>,
+    node: &NodeSnapshot,
+) -> Verdict {
+    match refusal::check(request, node) {
+        Err(refusal) => Verdict::Refused(refusal),
+        Ok(_) if reserves.forbid(request, node) => Verdict::Refused(Refusal::Reserve),
+        Ok(pool) => Verdict::Scored(score::terms(request, snapshot, node, pool)),
     }
 }

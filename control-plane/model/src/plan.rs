@@ -4,6 +4,8 @@ use jiff::Timestamp;
 use nemordp_types::{Bytes, Failure, GiB, MiB, PlanName, Reason, StorageClass, Template, Vcpu};
 use serde::{Deserialize, Serialize};
 
+use crate::placement::Demand;
+
 /// The largest amounts that a plan may have: beyond any machine, and far from every overflow.
 const VCPU_MAX: Vcpu = Vcpu(4_096);
 const MEMORY_MAX: MiB = MiB(64 << 20);
@@ -45,6 +47,18 @@ impl Plan {
             return Err(Failure::field("disk_gib", format!("use 1 to {} GiB", DISK_MAX.0)));
         }
         Ok(())
+    }
+
+    /// What an instance of it takes of a node.
+    #[must_use]
+    pub fn demand(&self) -> Demand {
+        Demand {
+            vcpu: self.vcpu,
+            memory: self.memory,
+            disk: self.disk,
+            storage_class: self.storage_class.clone(),
+            gpus: None,
+        }
     }
 
     /// Refuses a template whose disk is larger than the plan's.

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use nemordp_model::{FleetSnapshot, PlacementRequest, Plan, place};
+use nemordp_model::{PlacementRequest, Plan, how_many_fit};
 use nemordp_store::{PAGE_MAX, Page};
 use nemordp_types::{Bytes, Failure, PlanName, RegionName, Template, TemplateDigest, TemplateName};
 
 use super::App;
 
-/// How far room is counted: enough to see scarcity, and a bound on the work of one question.
+/// How far room is told: enough to see scarcity.
 const COUNT_MAX: u32 = 100;
 
 /// Room for one plan in one region.
@@ -53,7 +53,8 @@ impl App {
         for region in &regions {
             for plan in &plans {
                 let fits = template.as_ref().is_none_or(|template| plan.holds(template).is_ok());
-                let more = if fits { count(&request(region, plan, template.as_ref()), &snapshot) } else { 0 };
+                let room = if fits { how_many_fit(&request(region, plan, template.as_ref()), &snapshot) } else { 0 };
+                let more = u32::try_from(room).unwrap_or(COUNT_MAX).min(COUNT_MAX);
                 found.push(Availability { region: region.clone(), plan: plan.name.clone(), more });
             }
         }
@@ -64,30 +65,8 @@ impl App {
 /// What placement is asked for a plan; without a template none has to be fetched.
 pub(super) fn request(region: &RegionName, plan: &Plan, template: Option<&Template>) -> PlacementRequest {
     PlacementRequest {
-        region: region.clone(),
-        vcpu: plan.vcpu,
-        memory: plan.memory,
-        disk: plan.disk,
-        storage_class: plan.storage_class.clone(),
         template: template.map_or(TemplateDigest::from_bytes([0; 32]), |template| template.digest),
         template_size: template.map_or(Bytes::ZERO, |template| template.file_size),
-        exclude: BTreeSet::new(),
+        ..PlacementRequest::new(region.clone(), plan.demand())
     }
-}
-
-/// Places one after the other on a copy of the snapshot.
-fn count(request: &PlacementRequest, snapshot: &FleetSnapshot) -> u32 {
-    let mut fleet = snapshot.clone();
-    for placed in 0..COUNT_MAX {
-        let Ok(placement) = place(request, &fleet) else { return placed };
-        let Some(node) = fleet.nodes.iter_mut().find(|node| node.id == placement.node_id) else { return placed };
-        node.vcpu.used += u64::from(request.vcpu.0);
-        node.memory.used += request.memory.0;
-        node.free_ports -= 1;
-        node.free_addresses -= 1;
-        if let Some(pool) = node.pools.iter_mut().find(|pool| pool.storage_class == request.storage_class) {
-            pool.room.used += Bytes::from(request.disk).0;
-        }
-    }
-    COUNT_MAX
 }

@@ -24,6 +24,7 @@ fn pool(row: &Row) -> Result<PoolRoom> {
         storage_class: row.get("storage_class")?,
         room: Room { capacity: row.get("capacity_bytes")?, used: row.get("used_bytes")? },
         physical_free: row.get("free_bytes")?,
+        clones: 0,
     })
 }
 
@@ -34,8 +35,6 @@ fn node(row: &Row, pools: Vec<PoolRoom>, ports_held: u32, addresses_held: u32) -
     // Neither network, gateway nor broadcast.
     let addresses = (1u32 << (32 - u32::from(inventory.private_subnet.prefix.clamp(1, 32)))).saturating_sub(3);
     Ok(NodeSnapshot {
-        id: row.get("id")?,
-        region: row.get("region")?,
         policy: row.get("policy")?,
         availability: row.get("availability")?,
         vcpu: Room { capacity: row.get("vcpu_capacity")?, used: row.get("vcpu_used")? },
@@ -45,6 +44,7 @@ fn node(row: &Row, pools: Vec<PoolRoom>, ports_held: u32, addresses_held: u32) -
         free_addresses: addresses.saturating_sub(addresses_held),
         templates: inventory.templates.into_iter().collect(),
         load: row.json_opt("load")?.unwrap_or_default(),
+        ..NodeSnapshot::new(row.get("id")?, row.get("region")?)
     })
 }
 
@@ -68,6 +68,6 @@ impl Store {
             let id = row.get("id")?;
             node(row, pools.remove(&id).unwrap_or_default(), count(&ports, id), count(&addresses, id))
         });
-        Ok(FleetSnapshot { taken_at, nodes: nodes.collect::<Result<_>>()? })
+        Ok(FleetSnapshot::new(taken_at, nodes.collect::<Result<_>>()?))
     }
 }

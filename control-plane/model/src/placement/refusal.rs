@@ -6,7 +6,7 @@ use nemordp_types::node::{NodeAvailability, NodePolicy};
 use nemordp_types::{Bytes, Failure, NodeId, Reason};
 use serde::{Deserialize, Serialize};
 
-use super::{NodeSnapshot, PlacementRequest, PoolRoom};
+use super::{AddressKind, Affinity, NodeSnapshot, PlacementRequest, PoolRoom};
 use crate::words;
 
 words! {
@@ -16,24 +16,38 @@ words! {
         Region = "region",
         /// It was tried for this order already.
         Excluded = "excluded",
+        /// It is kept for another tenant, or the order may only lie on nodes kept for its own.
+        Pinned = "pinned",
+        /// It lacks a label that the order asks for.
+        Label = "label",
         /// The operator lets it take no new instances.
         Policy = "policy",
         /// It does not answer, or has not yet.
         Availability = "availability",
         /// It has no storage of this kind.
         StorageClassMissing = "storage_class_missing",
+        /// It has no GPU of this model.
+        GpuModelMissing = "gpu_model_missing",
         /// Too few processors are left.
         Vcpu = "vcpu",
         /// Too little memory is left.
         Memory = "memory",
         /// Too little storage is left to sell.
         Disk = "disk",
+        /// Too few GPUs are left.
+        Gpu = "gpu",
         /// Its file system has no room for the template, which it lacks.
         TemplateRoom = "template_room",
         /// No port is left.
         Ports = "ports",
         /// No private address is left.
         Addresses = "addresses",
+        /// No public address is left.
+        RoutedAddresses = "routed_addresses",
+        /// It has one of the group already, and the order must not lie beside it.
+        Affinity = "affinity",
+        /// The room is held for dearer plans that are expected.
+        Reserve = "reserve",
     }
 }
 
@@ -87,43 +101,87 @@ impl Refusals {
     }
 }
 
+/// Whether it takes new instances at all.
+pub(super) fn takes_new(node: &NodeSnapshot) -> bool {
+    match (node.policy, node.availability) {
+        (NodePolicy::Active, NodeAvailability::Available) => true,
+        (NodePolicy::Active | NodePolicy::Cordoned | NodePolicy::Draining | NodePolicy::Decommissioned, _) => false,
+    }
+}
+
 /// The pool on which the disk would lie, or the first reason against the node.
 pub(super) fn check<'n>(request: &PlacementRequest, node: &'n NodeSnapshot) -> Result<&'n PoolRoom, Refusal> {
+    wanted_there(request, node)?;
+    let pool = node.pool(&request.storage_class).ok_or(Refusal::StorageClassMissing)?;
+    if let Some(wanted) = &request.gpus
+        && !node.gpus.iter().any(|gpus| wanted.model.as_ref().is_none_or(|model| gpus.model == *model))
+    {
+        return Err(Refusal::GpuModelMissing);
+    }
+    if u64::from(request.vcpu.0) > node.vcpu_room().free() {
+        return Err(Refusal::Vcpu);
+    }
+    if request.memory.0 > node.memory_room().free() {
+        return Err(Refusal::Memory);
+    }
+    if Bytes::from(request.disk).0 > node.pool_room(pool).free() {
+        return Err(Refusal::Disk);
+    }
+    if request.gpus.as_ref().is_some_and(|wanted| node.gpus_for(wanted).is_none()) {
+        return Err(Refusal::Gpu);
+    }
+    if !node.templates.contains(&request.template) && pool.physical_free < request.template_size {
+        return Err(Refusal::TemplateRoom);
+    }
+    reachable(request, node)?;
+    beside_the_group(request, node)?;
+    Ok(pool)
+}
+
+/// Region, tries, policy, life, tenant and labels: all that has nothing to do with amounts.
+fn wanted_there(request: &PlacementRequest, node: &NodeSnapshot) -> Result<(), Refusal> {
     if node.region != request.region {
         return Err(Refusal::Region);
     }
     if request.exclude.contains(&node.id) {
         return Err(Refusal::Excluded);
     }
+    let own = node.pinned_to.is_some() && node.pinned_to == request.tenant;
+    if !own && (node.pinned_to.is_some() || request.pinned) {
+        return Err(Refusal::Pinned);
+    }
+    if !request.labels.is_subset(&node.labels) {
+        return Err(Refusal::Label);
+    }
     match node.policy {
         NodePolicy::Active => {}
         NodePolicy::Cordoned | NodePolicy::Draining | NodePolicy::Decommissioned => return Err(Refusal::Policy),
     }
     match node.availability {
-        NodeAvailability::Available => {}
+        NodeAvailability::Available => Ok(()),
         NodeAvailability::Unknown | NodeAvailability::Suspect | NodeAvailability::Lost | NodeAvailability::Fenced => {
-            return Err(Refusal::Availability);
+            Err(Refusal::Availability)
         }
     }
-    let pool =
-        node.pools.iter().find(|p| p.storage_class == request.storage_class).ok_or(Refusal::StorageClassMissing)?;
-    if u64::from(request.vcpu.0) > node.vcpu.free() {
-        return Err(Refusal::Vcpu);
-    }
-    if request.memory.0 > node.memory.free() {
-        return Err(Refusal::Memory);
-    }
-    if Bytes::from(request.disk).0 > pool.room.free() {
-        return Err(Refusal::Disk);
-    }
-    if !node.templates.contains(&request.template) && pool.physical_free < request.template_size {
-        return Err(Refusal::TemplateRoom);
-    }
-    if node.free_ports == 0 {
-        return Err(Refusal::Ports);
+}
+
+fn reachable(request: &PlacementRequest, node: &NodeSnapshot) -> Result<(), Refusal> {
+    match request.address {
+        AddressKind::ForwardedPort if node.free_ports == 0 => return Err(Refusal::Ports),
+        AddressKind::Routed if node.free_routed == 0 => return Err(Refusal::RoutedAddresses),
+        AddressKind::ForwardedPort | AddressKind::Routed => {}
     }
     if node.free_addresses == 0 {
         return Err(Refusal::Addresses);
     }
-    Ok(pool)
+    Ok(())
+}
+
+fn beside_the_group(request: &PlacementRequest, node: &NodeSnapshot) -> Result<(), Refusal> {
+    let Some(group) = &request.group else { return Ok(()) };
+    let has_one = node.groups.contains_key(group);
+    match request.affinity {
+        Affinity::Apart if has_one => Err(Refusal::Affinity),
+        Affinity::Any | Affinity::PreferApart | Affinity::Apart | Affinity::PreferTogether => Ok(()),
+    }
 }

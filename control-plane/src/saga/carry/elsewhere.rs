@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use nemordp_model::{Instance, PlacementRequest, StepState, place};
+use nemordp_model::{Demand, Instance, PlacementRequest, StepState, place};
 use nemordp_store::{Hold, StoreError, TenantScope};
 use nemordp_types::{Failure, NodeId, RegionName, ReservationId};
 
@@ -92,14 +92,17 @@ impl Carrier<'_> {
 fn request(instance: &Instance, region: RegionName, given_up: &[NodeId]) -> PlacementRequest {
     let mut exclude: BTreeSet<NodeId> = given_up.iter().copied().collect();
     exclude.insert(instance.node_id);
-    PlacementRequest {
-        region,
+    let demand = Demand {
         vcpu: instance.spec.vcpu,
         memory: instance.spec.memory,
         disk: instance.spec.disk,
         storage_class: instance.spec.storage_class.clone(),
+        gpus: None,
+    };
+    PlacementRequest {
         template: instance.spec.template.digest,
         template_size: instance.spec.template.file_size,
         exclude,
+        ..PlacementRequest::new(region, demand)
     }
 }

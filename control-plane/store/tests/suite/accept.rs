@@ -1,6 +1,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
-use nemordp_model::{PlacementRequest, place};
+use nemordp_model::{Demand, PlacementRequest, place};
 use nemordp_store::{PAGE_MAX, Page, Reservation, StoreError, TenantScope};
 use nemordp_types::node::NodePolicy;
 use nemordp_types::{Bytes, Failure, NodeId, Reason};
@@ -18,15 +18,18 @@ on_both_stores! {
 }
 
 fn request() -> PlacementRequest {
+    let shape = shape();
+    let demand = Demand {
+        vcpu: shape.vcpu,
+        memory: shape.memory,
+        disk: shape.disk,
+        storage_class: shape.storage_class,
+        gpus: None,
+    };
     PlacementRequest {
-        region: region(),
-        vcpu: shape().vcpu,
-        memory: shape().memory,
-        disk: shape().disk,
-        storage_class: shape().storage_class,
         template: template().digest,
         template_size: template().file_size,
-        exclude: BTreeSet::new(),
+        ..PlacementRequest::new(region(), demand)
     }
 }
 

@@ -1,0 +1,186 @@
+//! What is to be placed.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use jiff::Timestamp;
+use nemordp_types::{Bytes, Failure, GiB, MiB, NodeId, RegionName, StorageClass, TemplateDigest, TenantId, Vcpu};
+use serde::{Deserialize, Deserializer, Serialize};
+
+use crate::label::Label;
+use crate::words;
+
+words! {
+    /// How an instance is reached, and thus what of a node's pools it takes.
+    AddressKind {
+        /// A port of the node's public address, forwarded.
+        ForwardedPort = "forwarded_port",
+        /// A public address of its own, routed to the guest.
+        Routed = "routed",
+    }
+}
+
+words! {
+    /// Where the others of the same group should be.
+    Affinity {
+        /// No matter.
+        Any = "any",
+        /// Better not on the same node.
+        PreferApart = "prefer_apart",
+        /// Never on the same node.
+        Apart = "apart",
+        /// Better on the same node.
+        PreferTogether = "prefer_together",
+    }
+}
+
+/// The make of a GPU, as plans and nodes name it: `rtx4000`, `l40s`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(transparent)]
+pub struct GpuModel(String);
+
+impl GpuModel {
+    /// Checks the rule: 1 to 63 lower-case letters, digits, `-`, `.` and `_`, the first a letter or digit.
+    pub fn new(text: impl Into<String>) -> Result<Self, Failure> {
+        let text = text.into();
+        let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+        let starts = text.bytes().next().is_some_and(plain);
+        if starts && text.len() <= 63 && text.bytes().all(|b| plain(b) || matches!(b, b'-' | b'.' | b'_')) {
+            Ok(Self(text))
+        } else {
+            Err(Failure::field("gpu_model", "use 1 to 63 lower-case letters, digits, `-`, `.` and `_`, like rtx4000"))
+        }
+    }
+
+    /// The text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for GpuModel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for GpuModel {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Self::new(String::deserialize(deserializer)?).map_err(serde::de::Error::custom)
+    }
+}
+
+/// GPUs of one model.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GpuDemand {
+    /// How many, at least one.
+    pub count: u32,
+    /// Of which model; of any one model when none is named.
+    pub model: Option<GpuModel>,
+}
+
+/// The amounts alone, without where and how.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Demand {
+    /// Processors.
+    pub vcpu: Vcpu,
+    /// Memory.
+    pub memory: MiB,
+    /// Size of the disk.
+    pub disk: GiB,
+    /// On what the disk lies.
+    pub storage_class: StorageClass,
+    /// GPUs.
+    pub gpus: Option<GpuDemand>,
+}
+
+/// What is to be placed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlacementRequest {
+    /// Where.
+    pub region: RegionName,
+    /// Processors.
+    pub vcpu: Vcpu,
+    /// Memory.
+    pub memory: MiB,
+    /// Size of the disk.
+    pub disk: GiB,
+    /// On what the disk lies.
+    pub storage_class: StorageClass,
+    /// What it is cloned from.
+    pub template: TemplateDigest,
+    /// Length of the template's file, which a node without it must fetch first.
+    pub template_size: Bytes,
+    /// Nodes that were tried already.
+    pub exclude: BTreeSet<NodeId>,
+    /// GPUs.
+    #[serde(default)]
+    pub gpus: Option<GpuDemand>,
+    /// How it is reached.
+    #[serde(default = "forwarded_port")]
+    pub address: AddressKind,
+    /// Labels that the node must have.
+    #[serde(default)]
+    pub labels: BTreeSet<Label>,
+    /// Whose order it is; nodes that are kept for another tenant refuse it.
+    #[serde(default)]
+    pub tenant: Option<TenantId>,
+    /// Whether only nodes that are kept for this tenant will do (a reseller's own machines).
+    #[serde(default)]
+    pub pinned: bool,
+    /// Whom it belongs together with: all instances of one customer name the same group.
+    #[serde(default)]
+    pub group: Option<Label>,
+    /// Where the others of the group should be.
+    #[serde(default = "any")]
+    pub affinity: Affinity,
+    /// Until when it is paid for, or how long such instances were seen to live; unknown when none.
+    #[serde(default)]
+    pub ends_at: Option<Timestamp>,
+}
+
+fn forwarded_port() -> AddressKind {
+    AddressKind::ForwardedPort
+}
+
+fn any() -> Affinity {
+    Affinity::Any
+}
+
+impl PlacementRequest {
+    /// A request for these amounts in a region, without template, group or end; the rest is set on the fields.
+    #[must_use]
+    pub fn new(region: RegionName, demand: Demand) -> Self {
+        Self {
+            region,
+            vcpu: demand.vcpu,
+            memory: demand.memory,
+            disk: demand.disk,
+            storage_class: demand.storage_class,
+            template: TemplateDigest::from_bytes([0; 32]),
+            template_size: Bytes::ZERO,
+            exclude: BTreeSet::new(),
+            gpus: demand.gpus,
+            address: AddressKind::ForwardedPort,
+            labels: BTreeSet::new(),
+            tenant: None,
+            pinned: false,
+            group: None,
+            affinity: Affinity::Any,
+            ends_at: None,
+        }
+    }
+
+    /// The amounts alone.
+    #[must_use]
+    pub fn demand(&self) -> Demand {
+        Demand {
+            vcpu: self.vcpu,
+            memory: self.memory,
+            disk: self.disk,
+            storage_class: self.storage_class.clone(),
+            gpus: self.gpus.clone(),
+        }
+    }
+}
