@@ -1,7 +1,8 @@
-//! Accepting an order: everything that it needs is taken in one transaction, or nothing is.
+//! Accepting an order: everything that it needs is taken in one transaction, or nothing is. [`crate::burst`] does it.
 
+use jiff::Timestamp;
 use nemordp_model::{EventKind, Instance, Label, Lifecycle, Order, OrderState};
-use nemordp_types::instance::{DesiredPower, GuestSpec, InstanceSpec};
+use nemordp_types::instance::{DesiredPower, GuestSpec, InstanceSpec, NetworkSpec};
 use nemordp_types::{
     Fence, Generation, GiB, HostName, InstanceId, KeyboardLayout, MiB, NodeId, OrderId, PlanName, RegionName,
     ReservationId, StorageClass, Template, TemplateName, TenantId, TimeZoneName, Vcpu,
@@ -9,17 +10,16 @@ use nemordp_types::{
 use serde_json::json;
 
 use crate::Store;
-use crate::claim::{self, Network};
-use crate::error::Result;
+use crate::burst::Candidate;
+use crate::claim;
+use crate::error::{Result, StoreError};
 use crate::event::Subject;
-use crate::idempotency::{Idempotency, Once, once};
+use crate::idempotency::{Idempotency, Once};
 use crate::instance;
 use crate::lease::{self, Lease};
-use crate::order;
 use crate::page::TenantScope;
-use crate::reservation;
-use crate::saga::{self, NewSaga};
-use crate::transaction::Tx;
+use crate::reservation::{self, NewReservation, Taken};
+use crate::saga::NewSaga;
 
 /// What an instance takes of a node.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -95,12 +95,9 @@ pub struct Accepted {
     pub rest_shortened: bool,
 }
 
-async fn accept_in_tx(tx: &mut Tx, accept: &OrderAccept) -> Result<Accepted> {
-    let now = tx.now;
+/// Order and instance at their beginning.
+pub(crate) fn begin(accept: &OrderAccept, network: NetworkSpec, now: Timestamp) -> (Order, Instance) {
     let OrderAccept { order: new, instance_id, node_id, shape, .. } = accept;
-    let inventory = reservation::take_in_tx(tx, *node_id, shape).await?;
-    let Network { spec: network, rest_shortened } =
-        claim::network_in_tx(tx, *node_id, *instance_id, &inventory).await?;
     let order = Order {
         id: new.id,
         tenant_id: new.tenant_id,
@@ -143,13 +140,7 @@ async fn accept_in_tx(tx: &mut Tx, accept: &OrderAccept) -> Result<Accepted> {
         created_at: now,
         updated_at: now,
     };
-    order::insert_in_tx(tx, &order).await?;
-    instance::insert_in_tx(tx, &instance).await?;
-    reservation::insert_in_tx(tx, accept.reservation_id, *instance_id, *node_id, shape).await?;
-    saga::insert_in_tx(tx, &accept.saga, order.tenant_id, Some(order.id), Some(instance.id)).await?;
-    tx.event(EventKind::OrderAccepted, Subject::from(&order), json!({ "plan": order.plan })).await?;
-    tx.event(EventKind::InstanceCreated, Subject::from(&instance), json!({})).await?;
-    Ok(Accepted { order, instance, rest_shortened })
+    (order, instance)
 }
 
 impl Store {
@@ -160,7 +151,8 @@ impl Store {
         accept: &OrderAccept,
         intention: Option<&Idempotency<'_, Accepted>>,
     ) -> Result<Once<Accepted>> {
-        transaction!(self, |tx| once!(tx, intention, accept_in_tx(tx, accept).await?))
+        let outcome = self.order_accept_burst(&[Candidate { accept, intention }]).await.pop();
+        outcome.unwrap_or_else(|| Err(StoreError::Driver("an order got no outcome".to_owned())))
     }
 
     /// Gives back what an instance holds: capacity, port (which rests) and private address. Safe to repeat.
@@ -185,9 +177,10 @@ impl Store {
             }
             reservation::release_in_tx(tx, instance_id).await?;
             let shape = Shape::of(&instance.spec);
-            let inventory = reservation::take_in_tx(tx, node_id, &shape).await?;
+            let Taken { inventory, sequence } = reservation::take_in_tx(tx, node_id, &shape).await?;
             instance.spec.network = claim::network_in_tx(tx, node_id, instance_id, &inventory).await?.spec;
-            reservation::insert_in_tx(tx, reservation_id, instance_id, node_id, &shape).await?;
+            let new = NewReservation { id: reservation_id, instance_id, node_id, shape: &shape, sequence };
+            reservation::insert_in_tx(tx, &[new]).await?;
             instance.node_id = node_id;
             instance.generation = Generation(instance.generation.0 + 1);
             instance.observed = None;

@@ -1,7 +1,9 @@
 //! Claiming one number of a pool: a port of a public address, a private address of a node.
 //!
 //! A number that nobody ever had goes first; then the one that has rested longest. So a released port rests as long as the
-//! pool allows, and whoever still tries the old endpoint does not meet another customer.
+//! pool allows, and whoever still tries the old endpoint does not meet another customer. [`many`] claims for a burst.
+
+pub(crate) mod many;
 
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -19,20 +21,54 @@ const PORT_REST: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 /// How long a private address should rest: its MAC comes with it, so a DHCP server knows the card.
 const ADDRESS_REST: Duration = Duration::from_secs(60 * 60);
 
-#[derive(Clone, Copy)]
-struct Pool<'a> {
+/// Numbers that are claimed one by one.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Pool {
     kind: &'static str,
-    scope: &'a str,
+    scope: String,
     first: u32,
     last: u32,
     rest: Duration,
 }
 
+impl Pool {
+    /// The ports of a node's public address.
+    fn ports(inventory: &NodeInventory) -> Self {
+        let endpoints = inventory.endpoints;
+        let (first, last) = (u32::from(endpoints.first_port), u32::from(endpoints.last_port));
+        Self { kind: "port", scope: endpoints.address.to_string(), first, last, rest: PORT_REST }
+    }
+
+    /// The private addresses of a node.
+    fn addresses(node_id: NodeId, inventory: &NodeInventory) -> Self {
+        let subnet = inventory.private_subnet;
+        let first = u32::from(subnet.gateway()).saturating_add(1);
+        let last = (u32::from(subnet.network) | u32::MAX.checked_shr(u32::from(subnet.prefix)).unwrap_or(0)) - 1;
+        Self { kind: "address", scope: node_id.to_string(), first, last, rest: ADDRESS_REST }
+    }
+
+    /// Why nothing can be had of it.
+    fn exhausted(&self) -> StoreError {
+        if self.kind == "port" { StoreError::PortPoolExhausted } else { StoreError::AddressPoolExhausted }
+    }
+}
+
 /// What was claimed for an instance.
+#[derive(Debug)]
 pub(crate) struct Network {
     pub(crate) spec: NetworkSpec,
     /// The port had to be given away before it had rested.
     pub(crate) rest_shortened: bool,
+}
+
+impl Network {
+    fn of(inventory: &NodeInventory, port: u32, address: u32, rest_shortened: bool) -> Result<Self> {
+        let port = u16::try_from(port).map_err(|_| StoreError::PortPoolExhausted)?;
+        let private_ipv4 = Ipv4Addr::from(address);
+        let endpoint = Endpoint { address: inventory.endpoints.address, port };
+        let mac = MacAddr::of_private_ipv4(private_ipv4);
+        Ok(Self { spec: NetworkSpec { mac, private_ipv4, endpoint }, rest_shortened })
+    }
 }
 
 enum Candidate {
@@ -48,26 +84,10 @@ pub(crate) async fn network_in_tx(
     instance_id: InstanceId,
     inventory: &NodeInventory,
 ) -> Result<Network> {
-    let endpoints = inventory.endpoints;
-    let scope = endpoints.address.to_string();
-    let (first, last) = (u32::from(endpoints.first_port), u32::from(endpoints.last_port));
-    let ports = Pool { kind: "port", scope: &scope, first, last, rest: PORT_REST };
-    let (port, rest_shortened) = claim(tx, ports, node_id, instance_id).await?.ok_or(StoreError::PortPoolExhausted)?;
-    let port = u16::try_from(port).map_err(|_| StoreError::PortPoolExhausted)?;
-
-    let subnet = inventory.private_subnet;
-    let scope = node_id.to_string();
-    let first = u32::from(subnet.gateway()).saturating_add(1);
-    let last = (u32::from(subnet.network) | u32::MAX.checked_shr(u32::from(subnet.prefix)).unwrap_or(0)) - 1;
-    let addresses = Pool { kind: "address", scope: &scope, first, last, rest: ADDRESS_REST };
-    let (address, _) = claim(tx, addresses, node_id, instance_id).await?.ok_or(StoreError::AddressPoolExhausted)?;
-    let private_ipv4 = Ipv4Addr::from(address);
-    let spec = NetworkSpec {
-        mac: MacAddr::of_private_ipv4(private_ipv4),
-        private_ipv4,
-        endpoint: Endpoint { address: endpoints.address, port },
-    };
-    Ok(Network { spec, rest_shortened })
+    let (ports, addresses) = (Pool::ports(inventory), Pool::addresses(node_id, inventory));
+    let (port, rest_shortened) = claim(tx, &ports, node_id, instance_id).await?.ok_or_else(|| ports.exhausted())?;
+    let (address, _) = claim(tx, &addresses, node_id, instance_id).await?.ok_or_else(|| addresses.exhausted())?;
+    Network::of(inventory, port, address, rest_shortened)
 }
 
 /// Gives back what an instance holds; it rests from now on. Safe to repeat.
@@ -77,10 +97,10 @@ pub(crate) async fn release_in_tx(tx: &mut Tx, instance_id: InstanceId) -> Resul
     tx.execute(Query::new("pool_claim", sql, values![instance_id, now])).await.map(|_| ())
 }
 
-async fn claim(tx: &mut Tx, pool: Pool<'_>, node_id: NodeId, instance_id: InstanceId) -> Result<Option<(u32, bool)>> {
+async fn claim(tx: &mut Tx, pool: &Pool, node_id: NodeId, instance_id: InstanceId) -> Result<Option<(u32, bool)>> {
     let Some(candidate) = candidate(tx, pool).await? else { return Ok(None) };
     let now = tx.now;
-    let Pool { kind, scope, .. } = pool;
+    let (kind, scope) = (pool.kind, pool.scope.as_str());
     // Whoever was faster with this number made the transaction outdated: it runs again.
     let raced = || StoreError::Busy("a number of a pool was claimed meanwhile".to_owned());
     match candidate {
@@ -101,8 +121,9 @@ async fn claim(tx: &mut Tx, pool: Pool<'_>, node_id: NodeId, instance_id: Instan
     }
 }
 
-async fn candidate(tx: &mut Tx, pool: Pool<'_>) -> Result<Option<Candidate>> {
-    let Pool { kind, scope, first, last, rest } = pool;
+async fn candidate(tx: &mut Tx, pool: &Pool) -> Result<Option<Candidate>> {
+    let (kind, scope) = (pool.kind, pool.scope.as_str());
+    let Pool { first, last, rest, .. } = *pool;
     let sql = "SELECT (SELECT MAX(number) FROM pool_claim WHERE kind = $1 AND scope = $2 AND number BETWEEN $3 AND $4) \
                AS highest, \
                (SELECT MIN(number) FROM pool_claim WHERE kind = $1 AND scope = $2 AND number BETWEEN $3 AND $4) AS lowest";

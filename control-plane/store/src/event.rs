@@ -8,6 +8,7 @@ use crate::Store;
 use crate::codec::json;
 use crate::error::Result;
 use crate::page::{Page, Paged};
+use crate::rows::{Kind, Rows};
 use crate::sql::{Query, Row, values};
 use crate::transaction::{Sql as _, Tx};
 
@@ -60,6 +61,27 @@ impl Tx {
         let Subject { tenant, order, instance, node } = subject;
         let values = values![id, kind, tenant, order, instance, node, json(&body)?, now];
         self.execute(Query::new("event", sql, values)).await.map(|_| ())
+    }
+
+    /// Writes many events of this transaction at once.
+    pub(crate) async fn events(&mut self, events: impl Iterator<Item = (EventKind, Subject, Json)>) -> Result<()> {
+        let now = self.now;
+        let sql = "INSERT INTO event (id, kind, tenant_id, order_id, instance_id, node_id, body, created_at) \
+                   SELECT id, kind, tenant_id, order_id, instance_id, node_id, body, $1 FROM {rows} AS r";
+        let mut rows = Rows::new(&[
+            ("id", Kind::Blob),
+            ("kind", Kind::Text),
+            ("tenant_id", Kind::Blob),
+            ("order_id", Kind::Blob),
+            ("instance_id", Kind::Blob),
+            ("node_id", Kind::Blob),
+            ("body", Kind::Text),
+        ]);
+        for (kind, Subject { tenant, order, instance, node }, body) in events {
+            let id = EventId::new(self.clock.as_ref(), self.entropy.as_ref());
+            rows.push(values![id, kind, tenant, order, instance, node, json(&body)?]);
+        }
+        self.execute_over(Query::over("event", sql, values![now], rows)).await
     }
 }
 

@@ -1,14 +1,18 @@
 //! A client's name for one intention: the first request's answer is stored in its effect's transaction, and a repetition
 //! gets that answer instead of a second effect.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use nemordp_types::ApiKeyId;
 
 use crate::Store;
 use crate::error::{Result, StoreError};
+use crate::rows::{Kind, Rows};
 use crate::sql::{Query, values};
 use crate::transaction::{Sql, Tx};
+
+const KEY: &[(&str, Kind)] = &[("key_owner", Kind::Blob), ("key_name", Kind::Text)];
 
 /// An answer as it is stored. Never holds a secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -101,6 +105,65 @@ pub(crate) async fn finish_in_tx<T>(tx: &mut Tx, intention: Option<&Idempotency<
         tx.execute_one(Query::new("idempotency", sql, values), gone).await?;
     }
     Ok(Once::Done(value))
+}
+
+/// What was answered to intentions of a burst before: the answer, or that the key came with another request. Keys that
+/// expired are forgotten.
+pub(crate) async fn known_in_tx<T>(
+    tx: &mut Tx,
+    intentions: &[&Idempotency<'_, T>],
+) -> Result<BTreeMap<(ApiKeyId, String), Result<StoredResponse>>> {
+    let mut known = BTreeMap::new();
+    if intentions.is_empty() {
+        return Ok(known);
+    }
+    let mut expired = Rows::new(KEY);
+    let keys = {
+        let mut rows = Rows::new(KEY);
+        intentions.iter().for_each(|intention| rows.push(values![intention.api_key_id, intention.key]));
+        rows
+    };
+    let sql = "SELECT i.api_key_id, i.key, i.fingerprint, i.status, i.body, i.expires_at FROM idempotency i \
+               JOIN {rows} AS r ON i.api_key_id = r.key_owner AND i.key = r.key_name";
+    for row in tx.fetch(Query::over("idempotency", sql, vec![], keys)).await? {
+        let (owner, key): (ApiKeyId, String) = (row.get("api_key_id")?, row.get("key")?);
+        if row.get::<jiff::Timestamp>("expires_at")? <= tx.now {
+            expired.push(values![owner, key]);
+            continue;
+        }
+        let fingerprint: [u8; 32] = row.get("fingerprint")?;
+        let same = intentions.iter().any(|i| i.api_key_id == owner && i.key == key && i.fingerprint == fingerprint);
+        let answer = StoredResponse { status: row.get("status")?, body: row.get("body")? };
+        known.insert((owner, key), if same { Ok(answer) } else { Err(StoreError::IdempotencyKeyReused) });
+    }
+    if !expired.is_empty() {
+        let sql = "DELETE FROM idempotency WHERE (api_key_id, key) IN (SELECT key_owner, key_name FROM {rows} AS r)";
+        tx.execute_over(Query::over("idempotency", sql, vec![], expired)).await?;
+    }
+    Ok(known)
+}
+
+/// Keeps the answers of a burst. Whoever took one of the keys meanwhile made the transaction outdated: it runs again.
+pub(crate) async fn keep_in_tx<T>(tx: &mut Tx, answers: &[(&Idempotency<'_, T>, StoredResponse)]) -> Result<()> {
+    let now = tx.now;
+    let mut rows = Rows::new(&[
+        ("key_owner", Kind::Blob),
+        ("key_name", Kind::Text),
+        ("fingerprint", Kind::Blob),
+        ("status", Kind::Int),
+        ("body", Kind::Text),
+        ("expires_at", Kind::Int),
+    ]);
+    for (intention, answer) in answers {
+        let expires_at = now.checked_add(intention.lifetime).unwrap_or(jiff::Timestamp::MAX);
+        let StoredResponse { status, body } = answer;
+        let (owner, key, print) = (intention.api_key_id, intention.key, &intention.fingerprint);
+        rows.push(values![owner, key, print, *status, body.as_str(), expires_at]);
+    }
+    let sql = "INSERT INTO idempotency (api_key_id, key, fingerprint, status, body, created_at, expires_at) \
+               SELECT key_owner, key_name, fingerprint, status, body, $1, expires_at FROM {rows} AS r WHERE true \
+               ON CONFLICT DO NOTHING";
+    tx.execute_over(Query::over("idempotency", sql, values![now], rows)).await
 }
 
 /// Runs the body unless the intention took effect before.

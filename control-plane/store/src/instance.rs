@@ -11,6 +11,7 @@ use crate::error::{Result, StoreError};
 use crate::event::Subject;
 use crate::idempotency::{Idempotency, Once, once};
 use crate::page::{Page, Paged, TenantScope};
+use crate::rows::{Kind, Rows};
 use crate::saga::{self, NewSaga};
 use crate::sql::{Query, Row, values};
 use crate::transaction::{Sql, Tx};
@@ -73,22 +74,38 @@ fn instance(row: &Row) -> Result<Instance> {
     })
 }
 
-pub(crate) async fn insert_in_tx(tx: &mut Tx, new: &Instance) -> Result<()> {
+const ROW: &[(&str, Kind)] = &[
+    ("id", Kind::Blob),
+    ("order_id", Kind::Blob),
+    ("tenant_id", Kind::Blob),
+    ("node_id", Kind::Blob),
+    ("spec", Kind::Text),
+    ("generation", Kind::Int),
+    ("fence", Kind::Int),
+    ("lifecycle", Kind::Text),
+    ("created_at", Kind::Int),
+];
+
+/// Writes instances at their beginning.
+pub(crate) async fn insert_in_tx<'i>(tx: &mut Tx, instances: impl Iterator<Item = &'i Instance>) -> Result<()> {
     let sql = "INSERT INTO instance (id, order_id, tenant_id, node_id, spec, generation, fence, lifecycle, created_at, \
-               updated_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)";
-    let values = values![
-        new.id,
-        new.order_id,
-        new.tenant_id,
-        new.node_id,
-        json(&new.spec)?,
-        new.generation,
-        new.fence,
-        new.lifecycle,
-        new.created_at,
-        new.updated_at,
-    ];
-    tx.execute(Query::new("instance", sql, values)).await.map(|_| ())
+               updated_at) SELECT id, order_id, tenant_id, node_id, spec, generation, fence, lifecycle, created_at, \
+               created_at FROM {rows} AS r";
+    let mut rows = Rows::new(ROW);
+    for new in instances {
+        rows.push(values![
+            new.id,
+            new.order_id,
+            new.tenant_id,
+            new.node_id,
+            json(&new.spec)?,
+            new.generation,
+            new.fence,
+            new.lifecycle,
+            new.created_at,
+        ]);
+    }
+    tx.execute_over(Query::over("instance", sql, vec![], rows)).await
 }
 
 /// Writes what this transaction changed; the fence is the lease's alone.

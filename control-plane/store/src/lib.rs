@@ -5,9 +5,10 @@
 //! [`nemordp_model`] does, and where two decisions can meet (capacity, leases, links that open once) the write itself is
 //! conditional and counts the rows that it changed.
 //!
-//! Map: [`error`] what can go wrong · `sql`, `codec`, `transaction`, `open`, `migrate` how both databases are spoken to ·
-//! [`page`] listing · one file per noun for the rest: [`tenant`], [`api_key`], [`plan`], [`template`], [`ticket`],
-//! [`node`], [`heartbeat`], [`certificate`], [`fleet`], [`order`], [`accept`], [`instance`], [`reservation`], `claim`,
+//! Map: [`error`] what can go wrong · `sql`, `rows`, `codec`, `transaction`, `open`, `migrate` how both databases are
+//! spoken to · [`page`] listing · one file per noun for the rest: [`tenant`], [`api_key`], [`plan`], [`template`],
+//! [`ticket`], [`node`], [`heartbeat`], [`certificate`], [`fleet`], [`order`], [`accept`] an order with all that it needs,
+//! [`burst`] many of them in one commit, [`instance`], [`reservation`], `claim`,
 //! [`saga`], [`lease`], [`effect`], [`idempotency`], [`event`], [`secret`], `installation`.
 
 #[macro_use]
@@ -15,6 +16,7 @@ mod transaction;
 
 pub mod accept;
 pub mod api_key;
+pub mod burst;
 pub mod certificate;
 mod claim;
 mod codec;
@@ -34,6 +36,7 @@ pub mod order;
 pub mod page;
 pub mod plan;
 pub mod reservation;
+mod rows;
 pub mod saga;
 pub mod secret;
 mod sql;
@@ -43,6 +46,7 @@ pub mod ticket;
 
 pub use accept::{Accepted, NewOrder, OrderAccept, Shape};
 pub use api_key::NewApiKey;
+pub use burst::{BURST_MAX, Candidate};
 pub use certificate::{NewCertificate, RevocationList};
 pub use effect::Effect;
 pub use error::{Result, StoreError};

@@ -38,6 +38,9 @@ migrations! {
     16 "0016_idempotency",
     17 "0017_event",
     18 "0018_secret",
+    20 "0020_reservation_sequence",
+    21 "0021_customer_order_placement",
+    22 "0022_node_policy_reason",
 }
 
 /// SQLite's words and PostgreSQL's, outside of comments.

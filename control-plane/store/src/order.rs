@@ -10,6 +10,7 @@ use crate::error::{Result, StoreError};
 use crate::event::Subject;
 use crate::idempotency::{Idempotency, Once, once};
 use crate::page::{Page, Paged, TenantScope};
+use crate::rows::{Kind, Rows};
 use crate::saga;
 use crate::sql::{Query, Row, values};
 use crate::transaction::{Sql, Tx};
@@ -52,29 +53,47 @@ fn order(row: &Row) -> Result<Order> {
     })
 }
 
-pub(crate) async fn insert_in_tx(tx: &mut Tx, order: &Order) -> Result<()> {
-    let sql = concat!(
-        "INSERT INTO customer_order (",
-        columns!(),
-        ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, NULL, $11, $12, $13, $14)"
-    );
-    let values = values![
-        order.id,
-        order.tenant_id,
-        order.external_reference.as_ref(),
-        &order.plan,
-        &order.template,
-        &order.region,
-        &order.host_name,
-        order.time_zone.as_ref(),
-        order.keyboard.as_ref(),
-        order.state,
-        order.instance_id,
-        order.saga_id,
-        order.created_at,
-        order.updated_at,
-    ];
-    tx.execute(Query::new("customer_order", sql, values)).await.map(|_| ())
+const ROW: &[(&str, Kind)] = &[
+    ("id", Kind::Blob),
+    ("tenant_id", Kind::Blob),
+    ("external_reference", Kind::Text),
+    ("plan", Kind::Text),
+    ("template", Kind::Text),
+    ("region", Kind::Text),
+    ("host_name", Kind::Text),
+    ("time_zone", Kind::Text),
+    ("keyboard", Kind::Text),
+    ("state", Kind::Text),
+    ("instance_id", Kind::Blob),
+    ("saga_id", Kind::Blob),
+    ("created_at", Kind::Int),
+];
+
+/// Writes orders at their beginning.
+pub(crate) async fn insert_in_tx<'o>(tx: &mut Tx, orders: impl Iterator<Item = &'o Order>) -> Result<()> {
+    let sql = "INSERT INTO customer_order (id, tenant_id, external_reference, plan, template, region, host_name, \
+               time_zone, keyboard, state, instance_id, saga_id, created_at, updated_at) \
+               SELECT id, tenant_id, external_reference, plan, template, region, host_name, time_zone, keyboard, state, \
+               instance_id, saga_id, created_at, created_at FROM {rows} AS r";
+    let mut rows = Rows::new(ROW);
+    for order in orders {
+        rows.push(values![
+            order.id,
+            order.tenant_id,
+            order.external_reference.as_ref(),
+            &order.plan,
+            &order.template,
+            &order.region,
+            &order.host_name,
+            order.time_zone.as_ref(),
+            order.keyboard.as_ref(),
+            order.state,
+            order.instance_id,
+            order.saga_id,
+            order.created_at,
+        ]);
+    }
+    tx.execute_over(Query::over("customer_order", sql, vec![], rows)).await
 }
 
 async fn fetch(sql: &mut impl Sql, scope: TenantScope, id: OrderId) -> Result<Order> {

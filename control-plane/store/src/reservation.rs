@@ -1,4 +1,8 @@
 //! Capacity that is held: taken by one conditional write, given back once.
+//!
+//! The reservations are their own history. Each reserve and each release takes the next number of its node while the
+//! node's row is locked, so the numbers of a node are the order of its commits: who replays them finds what was held after
+//! every commit, and a number that is missing is an entry that was lost.
 
 use jiff::Timestamp;
 use nemordp_types::node::NodeInventory;
@@ -9,6 +13,7 @@ use crate::accept::Shape;
 use crate::claim;
 use crate::error::{Result, StoreError};
 use crate::page::{Page, Paged};
+use crate::rows::{Kind, Rows};
 use crate::sql::{Query, Row, values};
 use crate::transaction::{Sql as _, Tx};
 
@@ -33,6 +38,25 @@ pub struct Reservation {
     pub created_at: Timestamp,
     /// When it was given back.
     pub released_at: Option<Timestamp>,
+    /// Its number in the history of its node; none from before there was one.
+    pub reserved_sequence: Option<u64>,
+    /// The number of its release.
+    pub released_sequence: Option<u64>,
+}
+
+/// What a node gave.
+pub(crate) struct Taken {
+    /// What the node offers.
+    pub(crate) inventory: NodeInventory,
+    /// The number in the node's history.
+    pub(crate) sequence: u64,
+}
+
+macro_rules! columns {
+    () => {
+        "id, instance_id, node_id, vcpu, memory_mib, storage_class, disk_bytes, created_at, released_at, \
+         reserved_sequence, released_sequence"
+    };
 }
 
 fn reservation(row: &Row) -> Result<Reservation> {
@@ -46,74 +70,116 @@ fn reservation(row: &Row) -> Result<Reservation> {
         disk: row.get("disk_bytes")?,
         created_at: row.get("created_at")?,
         released_at: row.get("released_at")?,
+        reserved_sequence: row.get("reserved_sequence")?,
+        released_sequence: row.get("released_sequence")?,
     })
 }
 
-/// Takes the room if it is still there, or says `Raced`. Locks the node's row; gives what the node offers.
-pub(crate) async fn take_in_tx(tx: &mut Tx, node_id: NodeId, shape: &Shape) -> Result<NodeInventory> {
-    let sql = "UPDATE node SET vcpu_used = vcpu_used + $2, memory_used_mib = memory_used_mib + $3 \
+/// Takes the room if it is still there, or says `Raced`. Locks the node's row.
+pub(crate) async fn take_in_tx(tx: &mut Tx, node_id: NodeId, shape: &Shape) -> Result<Taken> {
+    let sql = "UPDATE node SET vcpu_used = vcpu_used + $2, memory_used_mib = memory_used_mib + $3, \
+               reservation_sequence = reservation_sequence + 1 \
                WHERE id = $1 AND policy = 'active' AND availability = 'available' \
-               AND vcpu_used + $2 <= vcpu_capacity AND memory_used_mib + $3 <= memory_capacity_mib RETURNING inventory";
+               AND vcpu_used + $2 <= vcpu_capacity AND memory_used_mib + $3 <= memory_capacity_mib \
+               RETURNING inventory, reservation_sequence";
     let row = tx.fetch_optional(Query::new("node", sql, values![node_id, shape.vcpu, shape.memory])).await?;
-    let inventory = row.ok_or(StoreError::Raced)?.json("inventory")?;
+    let row = row.ok_or(StoreError::Raced)?;
+    let taken = Taken { inventory: row.json("inventory")?, sequence: row.get("reservation_sequence")? };
     let sql = "UPDATE node_pool SET used_bytes = used_bytes + $3 \
                WHERE node_id = $1 AND storage_class = $2 AND used_bytes + $3 <= capacity_bytes";
     let values = values![node_id, &shape.storage_class, Bytes::from(shape.disk)];
     tx.execute_one(Query::new("node_pool", sql, values), StoreError::Raced).await?;
-    Ok(inventory)
+    Ok(taken)
 }
 
-pub(crate) async fn insert_in_tx(
-    tx: &mut Tx,
-    id: ReservationId,
-    instance_id: InstanceId,
-    node_id: NodeId,
-    shape: &Shape,
-) -> Result<()> {
+/// Capacity that was taken, to be written down.
+pub(crate) struct NewReservation<'a> {
+    pub(crate) id: ReservationId,
+    pub(crate) instance_id: InstanceId,
+    pub(crate) node_id: NodeId,
+    pub(crate) shape: &'a Shape,
+    /// The number in the node's history.
+    pub(crate) sequence: u64,
+}
+
+pub(crate) async fn insert_in_tx(tx: &mut Tx, new: &[NewReservation<'_>]) -> Result<()> {
     let now = tx.now;
-    let sql = "INSERT INTO reservation (id, instance_id, node_id, vcpu, memory_mib, storage_class, disk_bytes, created_at) \
-               VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
-    let disk = Bytes::from(shape.disk);
-    let values = values![id, instance_id, node_id, shape.vcpu, shape.memory, &shape.storage_class, disk, now];
-    tx.execute(Query::new("reservation", sql, values)).await.map(|_| ())
+    let sql = "INSERT INTO reservation (id, instance_id, node_id, vcpu, memory_mib, storage_class, disk_bytes, created_at, \
+               reserved_sequence) SELECT id, instance_id, node_id, vcpu, memory_mib, storage_class, disk_bytes, $1, \
+               sequence FROM {rows} AS r";
+    let mut rows = Rows::new(&[
+        ("id", Kind::Blob),
+        ("instance_id", Kind::Blob),
+        ("node_id", Kind::Blob),
+        ("vcpu", Kind::Int),
+        ("memory_mib", Kind::Int),
+        ("storage_class", Kind::Text),
+        ("disk_bytes", Kind::Int),
+        ("sequence", Kind::Int),
+    ]);
+    for NewReservation { id, instance_id, node_id, shape, sequence } in new {
+        let disk = Bytes::from(shape.disk);
+        rows.push(values![
+            *id,
+            *instance_id,
+            *node_id,
+            shape.vcpu,
+            shape.memory,
+            &shape.storage_class,
+            disk,
+            *sequence
+        ]);
+    }
+    tx.execute_over(Query::over("reservation", sql, values![now], rows)).await
 }
 
 /// Gives back all that an instance holds: capacity, port, private address. Safe to repeat; gives whether it held any
 /// capacity.
 pub(crate) async fn release_in_tx(tx: &mut Tx, instance_id: InstanceId) -> Result<bool> {
-    let now = tx.now;
-    let sql = "UPDATE reservation SET released_at = $2 WHERE instance_id = $1 AND released_at IS NULL \
-               RETURNING id, instance_id, node_id, vcpu, memory_mib, storage_class, disk_bytes, created_at, released_at";
-    let rows = tx.fetch(Query::new("reservation", sql, values![instance_id, now])).await?;
+    let sql = concat!("SELECT ", columns!(), " FROM reservation WHERE instance_id = $1 AND released_at IS NULL");
+    let locked = concat!(
+        "SELECT ",
+        columns!(),
+        " FROM reservation WHERE instance_id = $1 AND released_at IS NULL ORDER BY node_id FOR UPDATE"
+    );
+    let rows = tx.fetch(Query::new("reservation", sql, values![instance_id]).on_postgres(locked)).await?;
     for row in &rows {
-        let held = reservation(row)?;
-        let lost = || StoreError::Inconsistency {
-            table: "reservation",
-            column: "node_id".to_owned(),
-            row: held.id.to_string(),
-            detail: "its node or pool is gone".to_owned(),
-        };
-        // The bound follows down at once: what a shrunken node gives back cannot be sold again.
-        let sql = "UPDATE node SET vcpu_used = vcpu_used - $2, memory_used_mib = memory_used_mib - $3, \
-                   vcpu_bound = CASE WHEN vcpu_used - $2 > vcpu_capacity THEN vcpu_used - $2 ELSE vcpu_capacity END, \
-                   memory_bound_mib = CASE WHEN memory_used_mib - $3 > memory_capacity_mib \
-                   THEN memory_used_mib - $3 ELSE memory_capacity_mib END WHERE id = $1";
-        tx.execute_one(Query::new("node", sql, values![held.node_id, held.vcpu, held.memory]), lost()).await?;
-        let sql = "UPDATE node_pool SET used_bytes = used_bytes - $3, bound_bytes = CASE \
-                   WHEN used_bytes - $3 > capacity_bytes THEN used_bytes - $3 ELSE capacity_bytes END \
-                   WHERE node_id = $1 AND storage_class = $2";
-        let values = values![held.node_id, &held.storage_class, held.disk];
-        tx.execute_one(Query::new("node_pool", sql, values), lost()).await?;
+        give_back(tx, &reservation(row)?).await?;
     }
     claim::release_in_tx(tx, instance_id).await?;
     Ok(!rows.is_empty())
 }
 
+async fn give_back(tx: &mut Tx, held: &Reservation) -> Result<()> {
+    let now = tx.now;
+    let lost = || StoreError::Inconsistency {
+        table: "reservation",
+        column: "node_id".to_owned(),
+        row: held.id.to_string(),
+        detail: "its node or pool is gone".to_owned(),
+    };
+    // The bound follows down at once: what a shrunken node gives back cannot be sold again.
+    let sql = "UPDATE node SET vcpu_used = vcpu_used - $2, memory_used_mib = memory_used_mib - $3, \
+               vcpu_bound = CASE WHEN vcpu_used - $2 > vcpu_capacity THEN vcpu_used - $2 ELSE vcpu_capacity END, \
+               memory_bound_mib = CASE WHEN memory_used_mib - $3 > memory_capacity_mib \
+               THEN memory_used_mib - $3 ELSE memory_capacity_mib END, \
+               reservation_sequence = reservation_sequence + 1 WHERE id = $1 RETURNING reservation_sequence";
+    let row = tx.fetch_optional(Query::new("node", sql, values![held.node_id, held.vcpu, held.memory])).await?;
+    let sequence: u64 = row.ok_or_else(lost)?.get("reservation_sequence")?;
+    let sql = "UPDATE node_pool SET used_bytes = used_bytes - $3, bound_bytes = CASE \
+               WHEN used_bytes - $3 > capacity_bytes THEN used_bytes - $3 ELSE capacity_bytes END \
+               WHERE node_id = $1 AND storage_class = $2";
+    let values = values![held.node_id, &held.storage_class, held.disk];
+    tx.execute_one(Query::new("node_pool", sql, values), lost()).await?;
+    let sql = "UPDATE reservation SET released_at = $2, released_sequence = $3 WHERE id = $1 AND released_at IS NULL";
+    tx.execute_one(Query::new("reservation", sql, values![held.id, now, sequence]), lost()).await
+}
+
 impl Store {
     /// Reservations, those that were given back too: their history is what an auditor replays.
     pub async fn reservation_list(&self, page: Page<ReservationId>) -> Result<Paged<Reservation, ReservationId>> {
-        let sql = "SELECT id, instance_id, node_id, vcpu, memory_mib, storage_class, disk_bytes, created_at, released_at \
-                   FROM reservation WHERE ($1 IS NULL OR id > $1) ORDER BY id LIMIT $2";
+        let sql =
+            concat!("SELECT ", columns!(), " FROM reservation WHERE ($1 IS NULL OR id > $1) ORDER BY id LIMIT $2");
         let rows = self.reader().fetch(Query::new("reservation", sql, values![page.after, page.fetch()])).await?;
         let items = rows.iter().map(reservation).collect::<Result<_>>()?;
         Ok(page.cut(items, |r: &Reservation| r.id))

@@ -6,6 +6,7 @@ use nemordp_types::{Failure, InstanceId, OrderId, Reason, SagaId, TenantId};
 use crate::Store;
 use crate::error::{Result, StoreError};
 use crate::page::{Page, Paged, TenantScope};
+use crate::rows::{Kind, Rows};
 use crate::sql::{Query, Row, values};
 use crate::transaction::{Sql, Tx};
 
@@ -96,6 +97,14 @@ pub(crate) async fn fetch(sql: &mut impl Sql, scope: TenantScope, id: SagaId) ->
     Ok(saga)
 }
 
+/// Whom a new saga is about.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct About {
+    pub(crate) tenant_id: TenantId,
+    pub(crate) order_id: Option<OrderId>,
+    pub(crate) instance_id: Option<InstanceId>,
+}
+
 pub(crate) async fn insert_in_tx(
     tx: &mut Tx,
     new: &NewSaga,
@@ -103,16 +112,35 @@ pub(crate) async fn insert_in_tx(
     order_id: Option<OrderId>,
     instance_id: Option<InstanceId>,
 ) -> Result<()> {
+    insert_many_in_tx(tx, &[(new, About { tenant_id, order_id, instance_id })]).await
+}
+
+/// Writes sagas at their beginning, with their steps.
+pub(crate) async fn insert_many_in_tx(tx: &mut Tx, sagas: &[(&NewSaga, About)]) -> Result<()> {
     let now = tx.now;
-    let sql = "INSERT INTO saga (id, kind, state, status, next_run_at, tenant_id, order_id, instance_id, created_at, \
-               updated_at) VALUES ($1, $2, $3, 'running', $4, $5, $6, $7, $4, $4)";
-    let values = values![new.id, new.kind, new.state.as_str(), now, tenant_id, order_id, instance_id];
-    tx.execute(Query::new("saga", sql, values)).await?;
-    for (position, name) in (0u32..).zip(&new.steps) {
-        let sql = "INSERT INTO saga_step (saga_id, position, name, state) VALUES ($1, $2, $3, 'pending')";
-        tx.execute(Query::new("saga_step", sql, values![new.id, position, name.as_str()])).await?;
+    let mut rows = Rows::new(&[
+        ("id", Kind::Blob),
+        ("kind", Kind::Text),
+        ("state", Kind::Text),
+        ("tenant_id", Kind::Blob),
+        ("order_id", Kind::Blob),
+        ("instance_id", Kind::Blob),
+    ]);
+    let mut steps = Rows::new(&[("saga_id", Kind::Blob), ("position", Kind::Int), ("name", Kind::Text)]);
+    for (new, about) in sagas {
+        let About { tenant_id, order_id, instance_id } = *about;
+        rows.push(values![new.id, new.kind, new.state.as_str(), tenant_id, order_id, instance_id]);
+        for (position, name) in (0u32..).zip(&new.steps) {
+            steps.push(values![new.id, position, name.as_str()]);
+        }
     }
-    Ok(())
+    let sql = "INSERT INTO saga (id, kind, state, status, next_run_at, tenant_id, order_id, instance_id, created_at, \
+               updated_at) SELECT id, kind, state, 'running', $1, tenant_id, order_id, instance_id, $1, $1 \
+               FROM {rows} AS r";
+    tx.execute_over(Query::over("saga", sql, values![now], rows)).await?;
+    let sql = "INSERT INTO saga_step (saga_id, position, name, state) SELECT saga_id, position, name, 'pending' \
+               FROM {rows} AS r";
+    tx.execute_over(Query::over("saga_step", sql, vec![], steps)).await
 }
 
 /// The saga that is open on an instance; the schema allows one.

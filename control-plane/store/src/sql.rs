@@ -1,11 +1,14 @@
 //! One way to ask both databases: values in, rows out, the same text for both.
 //!
 //! [`driver!`] expands the same body for SQLite and for PostgreSQL over their typed executors; everything above this file
-//! is written once. `$1` placeholders mean the same to both.
+//! is written once. `$1` placeholders mean the same to both; many rows go into one statement as [`Rows`].
 
-use sqlx::{Postgres, Row as _, SqlSafeStr as _, Sqlite, ValueRef as _};
+use std::borrow::Cow;
+
+use sqlx::{AssertSqlSafe, Postgres, Row as _, SqlSafeStr as _, SqlStr, Sqlite, ValueRef as _};
 
 use crate::error::{Result, StoreError};
+use crate::rows::Rows;
 
 /// A bound value; NULLs keep their type, which PostgreSQL wants to know.
 #[derive(Debug, Clone)]
@@ -18,20 +21,50 @@ pub(crate) enum Value {
 /// A statement with its values; `table` names where inconsistent rows come from.
 pub(crate) struct Query {
     pub(crate) table: &'static str,
-    sqlite: &'static str,
-    postgres: &'static str,
+    sqlite: Cow<'static, str>,
+    postgres: Cow<'static, str>,
     values: Vec<Value>,
+    rows: Option<Rows>,
 }
 
 impl Query {
     pub(crate) fn new(table: &'static str, sql: &'static str, values: Vec<Value>) -> Self {
-        Self { table, sqlite: sql, postgres: sql, values }
+        Self { table, sqlite: Cow::Borrowed(sql), postgres: Cow::Borrowed(sql), values, rows: None }
+    }
+
+    /// A statement over many rows at once: `{rows}` in the text is a relation with the rows' columns, whose placeholders
+    /// follow those of the values.
+    pub(crate) fn over(table: &'static str, sql: &'static str, values: Vec<Value>, rows: Rows) -> Self {
+        let next = values.len() + 1;
+        Self {
+            table,
+            sqlite: Cow::Owned(sql.replace("{rows}", &rows.as_json_relation(next))),
+            postgres: Cow::Owned(sql.replace("{rows}", &rows.as_array_relation(next))),
+            values,
+            rows: Some(rows),
+        }
+    }
+
+    /// Over how many rows it runs.
+    pub(crate) fn rows(&self) -> usize {
+        self.rows.as_ref().map_or(0, Rows::len)
     }
 
     /// Where PostgreSQL needs another text: row locks, which SQLite's single writer makes unnecessary.
     pub(crate) fn on_postgres(mut self, sql: &'static str) -> Self {
-        self.postgres = sql;
+        self.postgres = match &self.rows {
+            None => Cow::Borrowed(sql),
+            Some(rows) => Cow::Owned(sql.replace("{rows}", &rows.as_array_relation(self.values.len() + 1))),
+        };
         self
+    }
+}
+
+/// The texts are this crate's own; what comes from outside is bound, never written into them.
+fn text(sql: &Cow<'static, str>) -> SqlStr {
+    match sql {
+        Cow::Borrowed(sql) => sql.into_sql_str(),
+        Cow::Owned(sql) => AssertSqlSafe(sql.clone()).into_sql_str(),
     }
 }
 
@@ -91,14 +124,14 @@ impl Row {
 }
 
 macro_rules! driver {
-    ($module:ident, $database:ty, $text:ident, $row:path) => {
+    ($module:ident, $database:ty, $text:ident, $row:path, $bind_rows:path) => {
         pub(crate) mod $module {
             use super::*;
 
             fn prepare(
                 query: &Query,
             ) -> sqlx::query::Query<'static, $database, <$database as sqlx::Database>::Arguments> {
-                let mut prepared = sqlx::query::<$database>(query.$text.into_sql_str());
+                let mut prepared = sqlx::query::<$database>(text(&query.$text));
                 for value in &query.values {
                     prepared = match value.clone() {
                         Value::Int(value) => prepared.bind(value),
@@ -106,7 +139,10 @@ macro_rules! driver {
                         Value::Blob(value) => prepared.bind(value),
                     };
                 }
-                prepared
+                match &query.rows {
+                    Some(rows) => $bind_rows(rows, prepared),
+                    None => prepared,
+                }
             }
 
             pub(crate) async fn fetch<'e, E>(executor: E, query: &Query) -> Result<Vec<Row>>
@@ -127,5 +163,5 @@ macro_rules! driver {
     };
 }
 
-driver!(sqlite, Sqlite, sqlite, Inner::Sqlite);
-driver!(postgres, Postgres, postgres, Inner::Postgres);
+driver!(sqlite, Sqlite, sqlite, Inner::Sqlite, Rows::bind_json);
+driver!(postgres, Postgres, postgres, Inner::Postgres, Rows::bind_arrays);

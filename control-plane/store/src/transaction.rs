@@ -108,6 +108,35 @@ impl Tx {
             more => Err(StoreError::Driver(format!("{more} rows of {table} were changed where one was meant"))),
         }
     }
+
+    /// Runs a statement over many rows that must change exactly one row for each of them; over none it does nothing.
+    pub(crate) async fn execute_over(&mut self, query: Query) -> Result<()> {
+        let (table, wanted) = (query.table, query.rows());
+        if wanted == 0 {
+            return Ok(());
+        }
+        match self.execute(query).await? {
+            changed if usize::try_from(changed) == Ok(wanted) => Ok(()),
+            // Everything that it depends on was read in this transaction: it has to be read again.
+            changed => Err(StoreError::Busy(format!("{changed} of {wanted} rows of {table} could be written"))),
+        }
+    }
+
+    /// Begins a part that can be taken back alone.
+    pub(crate) async fn savepoint(&mut self) -> Result<()> {
+        self.execute(Query::new("savepoint", "SAVEPOINT part", vec![])).await.map(|_| ())
+    }
+
+    /// Takes back what was done since the savepoint.
+    pub(crate) async fn rollback_to_savepoint(&mut self) -> Result<()> {
+        self.execute(Query::new("savepoint", "ROLLBACK TO SAVEPOINT part", vec![])).await?;
+        self.release_savepoint().await
+    }
+
+    /// Ends the part and keeps it.
+    pub(crate) async fn release_savepoint(&mut self) -> Result<()> {
+        self.execute(Query::new("savepoint", "RELEASE SAVEPOINT part", vec![])).await.map(|_| ())
+    }
 }
 
 impl Sql for Tx {

@@ -1,0 +1,355 @@
+//! Many orders in one commit, each with an outcome of its own.
+//!
+//! One order waits for one flush of the disk; a burst shares it, and shares the statements too: each table is written once
+//! whatever the number of orders. The nodes of the burst are locked in the order of their ids, so that two bursts never
+//! wait for each other in a circle; what an order asks for is compared with what is left then, and the write itself is
+//! conditional as well. An order that is refused leaves nothing and hinders nobody. One that the database itself will not
+//! have is found by halving the burst.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use nemordp_model::{EventKind, Instance, Order};
+use nemordp_types::node::{NodeAvailability, NodeInventory, NodePolicy};
+use nemordp_types::{ApiKeyId, Bytes, NodeId, StorageClass};
+use serde_json::json;
+
+use crate::Store;
+use crate::accept::{self, Accepted, OrderAccept, Shape};
+use crate::claim::Network;
+use crate::claim::many::{self, Demand};
+use crate::error::{Result, StoreError};
+use crate::event::Subject;
+use crate::idempotency::{self, Idempotency, Once};
+use crate::instance;
+use crate::order;
+use crate::reservation::{self, NewReservation};
+use crate::rows::{Kind, Rows};
+use crate::saga::{self, About};
+use crate::sql::{Query, Row, values};
+use crate::transaction::{Sql as _, Tx};
+
+/// How many orders share a commit at most: beyond it the locks are held longer than the flush that is shared.
+pub const BURST_MAX: usize = 500;
+
+/// An order of a burst.
+pub struct Candidate<'a> {
+    /// What is to be accepted.
+    pub accept: &'a OrderAccept,
+    /// The client's name for it.
+    pub intention: Option<&'a Idempotency<'a, Accepted>>,
+}
+
+impl std::fmt::Debug for Candidate<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Candidate").field("order_id", &self.accept.order.id).finish_non_exhaustive()
+    }
+}
+
+/// What became of an order.
+type Outcome = Result<Once<Accepted>>;
+
+/// What is left on a node of the burst, as its locked row says, and what the burst takes of it.
+struct Room {
+    open: bool,
+    vcpu: u64,
+    memory: u64,
+    pools: BTreeMap<StorageClass, u64>,
+    inventory: NodeInventory,
+    sequence: u64,
+    taken_vcpu: u64,
+    taken_memory: u64,
+    taken_orders: u64,
+    taken_bytes: BTreeMap<StorageClass, u64>,
+}
+
+impl Room {
+    fn read(row: &Row) -> Result<Self> {
+        let left = |capacity: &str, used: &str| -> Result<u64> {
+            Ok(row.get::<u64>(capacity)?.saturating_sub(row.get::<u64>(used)?))
+        };
+        let policy: NodePolicy = row.get("policy")?;
+        let availability: NodeAvailability = row.get("availability")?;
+        Ok(Self {
+            open: policy == NodePolicy::Active && availability == NodeAvailability::Available,
+            vcpu: left("vcpu_capacity", "vcpu_used")?,
+            memory: left("memory_capacity_mib", "memory_used_mib")?,
+            pools: BTreeMap::new(),
+            inventory: row.json("inventory")?,
+            sequence: row.get("reservation_sequence")?,
+            taken_vcpu: 0,
+            taken_memory: 0,
+            taken_orders: 0,
+            taken_bytes: BTreeMap::new(),
+        })
+    }
+
+    /// Takes what the shape asks for, if all of it is left.
+    fn take(&mut self, shape: &Shape) -> bool {
+        let (vcpu, memory, disk) = (u64::from(shape.vcpu.0), shape.memory.0, Bytes::from(shape.disk).0);
+        let Some(pool) = self.pools.get_mut(&shape.storage_class) else { return false };
+        if !self.open || vcpu > self.vcpu || memory > self.memory || disk > *pool {
+            return false;
+        }
+        self.vcpu -= vcpu;
+        self.memory -= memory;
+        *pool -= disk;
+        true
+    }
+
+    /// Gives back what was taken for an order that then found no port or address.
+    fn give_back(&mut self, shape: &Shape) {
+        self.vcpu += u64::from(shape.vcpu.0);
+        self.memory += shape.memory.0;
+        if let Some(pool) = self.pools.get_mut(&shape.storage_class) {
+            *pool += Bytes::from(shape.disk).0;
+        }
+    }
+
+    /// Notes what will be written; gives the number in the node's history.
+    fn keep(&mut self, shape: &Shape) -> u64 {
+        self.taken_vcpu += u64::from(shape.vcpu.0);
+        self.taken_memory += shape.memory.0;
+        self.taken_orders += 1;
+        *self.taken_bytes.entry(shape.storage_class.clone()).or_default() += Bytes::from(shape.disk).0;
+        self.sequence += 1;
+        self.sequence
+    }
+}
+
+/// An order that the burst accepts, before it is written.
+struct Ready<'a> {
+    index: usize,
+    accept: &'a OrderAccept,
+    sequence: u64,
+    order: Order,
+    instance: Instance,
+    rest_shortened: bool,
+}
+
+async fn accept_in_tx(tx: &mut Tx, burst: &[&Candidate<'_>]) -> Result<Vec<Outcome>> {
+    let mut outcomes: Vec<Option<Outcome>> = Vec::new();
+    let intentions: Vec<&Idempotency<'_, Accepted>> = burst.iter().filter_map(|c| c.intention).collect();
+    let known = idempotency::known_in_tx(tx, &intentions).await?;
+    let nodes: BTreeSet<NodeId> = burst.iter().map(|candidate| candidate.accept.node_id).collect();
+    let mut rooms = lock(tx, &nodes).await?;
+    let mut fitting = Vec::new();
+    for (index, candidate) in burst.iter().enumerate() {
+        let answered = candidate.intention.and_then(|i| known.get(&(i.api_key_id, i.key.to_owned())));
+        outcomes.push(if let Some(answer) = answered {
+            Some(answer.clone().map(Once::Replayed))
+        } else if rooms.get_mut(&candidate.accept.node_id).is_some_and(|room| room.take(&candidate.accept.shape)) {
+            fitting.push((index, candidate.accept));
+            None
+        } else {
+            Some(Err(StoreError::Raced))
+        });
+    }
+    let ready = claim(tx, &mut rooms, fitting, &mut outcomes).await?;
+    write(tx, &rooms, &ready).await?;
+    let mut answers = Vec::new();
+    for Ready { index, order, instance, rest_shortened, .. } in ready {
+        let accepted = Accepted { order, instance, rest_shortened };
+        if let Some(intention) = burst[index].intention {
+            answers.push((intention, (intention.respond)(&accepted)));
+        }
+        outcomes[index] = Some(Ok(Once::Done(accepted)));
+    }
+    idempotency::keep_in_tx(tx, &answers).await?;
+    let lost = || Err(StoreError::Driver("an order of a burst got no outcome".to_owned()));
+    Ok(outcomes.into_iter().map(|outcome| outcome.unwrap_or_else(lost)).collect())
+}
+
+/// Locks the nodes of the burst, in the order of their ids, and reads what is left on them.
+async fn lock(tx: &mut Tx, nodes: &BTreeSet<NodeId>) -> Result<BTreeMap<NodeId, Room>> {
+    let ids = || {
+        let mut rows = Rows::new(&[("node_id", Kind::Blob)]);
+        nodes.iter().for_each(|id| rows.push(values![*id]));
+        rows
+    };
+    let sql = "SELECT id, policy, availability, vcpu_capacity, vcpu_used, memory_capacity_mib, memory_used_mib, \
+               inventory, reservation_sequence FROM node WHERE id IN (SELECT node_id FROM {rows} AS r) ORDER BY id";
+    let locked = "SELECT id, policy, availability, vcpu_capacity, vcpu_used, memory_capacity_mib, memory_used_mib, \
+                  inventory, reservation_sequence FROM node WHERE id IN (SELECT node_id FROM {rows} AS r) \
+                  ORDER BY id FOR NO KEY UPDATE";
+    let mut rooms = BTreeMap::new();
+    for row in tx.fetch(Query::over("node", sql, vec![], ids()).on_postgres(locked)).await? {
+        rooms.insert(row.get("id")?, Room::read(&row)?);
+    }
+    let sql = "SELECT node_id, storage_class, capacity_bytes, used_bytes FROM node_pool \
+               WHERE node_id IN (SELECT node_id FROM {rows} AS r)";
+    for row in tx.fetch(Query::over("node_pool", sql, vec![], ids())).await? {
+        let left = row.get::<u64>("capacity_bytes")?.saturating_sub(row.get::<u64>("used_bytes")?);
+        if let Some(room) = rooms.get_mut(&row.get("node_id")?) {
+            room.pools.insert(row.get("storage_class")?, left);
+        }
+    }
+    Ok(rooms)
+}
+
+/// Claims ports and addresses; orders that get none are told why and hold nothing.
+async fn claim<'a>(
+    tx: &mut Tx,
+    rooms: &mut BTreeMap<NodeId, Room>,
+    fitting: Vec<(usize, &'a OrderAccept)>,
+    outcomes: &mut [Option<Outcome>],
+) -> Result<Vec<Ready<'a>>> {
+    let mut demands = Vec::with_capacity(fitting.len());
+    for (_, accept) in &fitting {
+        if let Some(room) = rooms.get(&accept.node_id) {
+            let (node_id, instance_id) = (accept.node_id, accept.instance_id);
+            demands.push(Demand { node_id, instance_id, inventory: &room.inventory });
+        }
+    }
+    let networks = many::network_in_tx_many(tx, &demands).await?;
+    drop(demands);
+    let mut ready = Vec::with_capacity(fitting.len());
+    for ((index, accept), network) in fitting.into_iter().zip(networks) {
+        let Some(room) = rooms.get_mut(&accept.node_id) else { continue };
+        match network {
+            Ok(Network { spec, rest_shortened }) => {
+                let sequence = room.keep(&accept.shape);
+                let (order, instance) = accept::begin(accept, spec, tx.now);
+                ready.push(Ready { index, accept, sequence, order, instance, rest_shortened });
+            }
+            Err(refused) => {
+                room.give_back(&accept.shape);
+                outcomes[index] = Some(Err(refused));
+            }
+        }
+    }
+    Ok(ready)
+}
+
+/// Writes all that the accepted orders need, each table once.
+async fn write(tx: &mut Tx, rooms: &BTreeMap<NodeId, Room>, ready: &[Ready<'_>]) -> Result<()> {
+    take_in_tx(tx, rooms).await?;
+    order::insert_in_tx(tx, ready.iter().map(|r| &r.order)).await?;
+    instance::insert_in_tx(tx, ready.iter().map(|r| &r.instance)).await?;
+    let reservations: Vec<NewReservation<'_>> = ready
+        .iter()
+        .map(|r| NewReservation {
+            id: r.accept.reservation_id,
+            instance_id: r.accept.instance_id,
+            node_id: r.accept.node_id,
+            shape: &r.accept.shape,
+            sequence: r.sequence,
+        })
+        .collect();
+    reservation::insert_in_tx(tx, &reservations).await?;
+    let about = |order: &Order| About {
+        tenant_id: order.tenant_id,
+        order_id: Some(order.id),
+        instance_id: Some(order.instance_id),
+    };
+    let sagas: Vec<_> = ready.iter().map(|r| (&r.accept.saga, about(&r.order))).collect();
+    saga::insert_many_in_tx(tx, &sagas).await?;
+    let events = ready.iter().flat_map(|r| {
+        [
+            (EventKind::OrderAccepted, Subject::from(&r.order), json!({ "plan": r.order.plan })),
+            (EventKind::InstanceCreated, Subject::from(&r.instance), json!({})),
+        ]
+    });
+    tx.events(events).await
+}
+
+/// Writes what the burst takes of each node. The rows are locked and were compared; the condition holds whoever erred.
+async fn take_in_tx(tx: &mut Tx, rooms: &BTreeMap<NodeId, Room>) -> Result<()> {
+    let mut nodes =
+        Rows::new(&[("node_id", Kind::Blob), ("vcpu", Kind::Int), ("memory_mib", Kind::Int), ("orders", Kind::Int)]);
+    let mut pools = Rows::new(&[("pool_node", Kind::Blob), ("class", Kind::Text), ("bytes", Kind::Int)]);
+    for (id, room) in rooms.iter().filter(|(_, room)| room.taken_orders > 0) {
+        nodes.push(values![*id, room.taken_vcpu, room.taken_memory, room.taken_orders]);
+        for (class, bytes) in &room.taken_bytes {
+            pools.push(values![*id, class, *bytes]);
+        }
+    }
+    let sql = "UPDATE node SET vcpu_used = node.vcpu_used + r.vcpu, \
+               memory_used_mib = node.memory_used_mib + r.memory_mib, \
+               reservation_sequence = node.reservation_sequence + r.orders FROM {rows} AS r \
+               WHERE node.id = r.node_id AND node.policy = 'active' AND node.availability = 'available' \
+               AND node.vcpu_used + r.vcpu <= node.vcpu_capacity \
+               AND node.memory_used_mib + r.memory_mib <= node.memory_capacity_mib";
+    tx.execute_over(Query::over("node", sql, vec![], nodes)).await?;
+    let sql = "UPDATE node_pool SET used_bytes = node_pool.used_bytes + r.bytes FROM {rows} AS r \
+               WHERE node_pool.node_id = r.pool_node AND node_pool.storage_class = r.class \
+               AND node_pool.used_bytes + r.bytes <= node_pool.capacity_bytes";
+    tx.execute_over(Query::over("node_pool", sql, vec![], pools)).await
+}
+
+/// Parts that may share a commit: as large as allowed, and never two of the same idempotency key.
+fn parts(burst: &[Candidate<'_>]) -> VecDeque<Vec<usize>> {
+    let mut parts: VecDeque<Vec<usize>> = VecDeque::new();
+    let mut keys: BTreeSet<(ApiKeyId, &str)> = BTreeSet::new();
+    for (index, candidate) in burst.iter().enumerate() {
+        let repeated = candidate.intention.is_some_and(|i| !keys.insert((i.api_key_id, i.key)));
+        match parts.back_mut() {
+            Some(part) if !repeated && part.len() < BURST_MAX => part.push(index),
+            Some(_) | None => {
+                keys = candidate.intention.iter().map(|i| (i.api_key_id, i.key)).collect();
+                parts.push_back(vec![index]);
+            }
+        }
+    }
+    parts
+}
+
+/// Whether it can be the doing of one order of a burst alone: then the others need not suffer from it.
+const fn is_of_one(error: &StoreError) -> bool {
+    match error {
+        StoreError::NotFound { .. }
+        | StoreError::AlreadyExists { .. }
+        | StoreError::Refused(_)
+        | StoreError::Raced
+        | StoreError::PortPoolExhausted
+        | StoreError::AddressPoolExhausted
+        | StoreError::Inconsistency { .. }
+        | StoreError::Constraint(_)
+        | StoreError::Driver(_)
+        | StoreError::IdempotencyKeyReused => true,
+        StoreError::StaleFence
+        | StoreError::TicketInvalid
+        | StoreError::TicketExpired
+        | StoreError::TicketReused
+        | StoreError::AlreadyRevealed
+        | StoreError::SchemaTooNew { .. }
+        | StoreError::Busy(_)
+        | StoreError::Unreachable(_)
+        | StoreError::ReadOnly(_)
+        | StoreError::DiskFull(_) => false,
+    }
+}
+
+impl Store {
+    /// Accepts many orders, up to [`BURST_MAX`] in one commit; gives what became of each, in their order. An order is
+    /// accepted with all that it needs (idempotency key, order, instance, capacity, port, private address, saga, events)
+    /// or leaves nothing. `Raced` when the room is gone: take a new snapshot and place again. The pools' exhaustion is
+    /// typed. When the database cannot be reached, all that shared the commit are told so.
+    pub async fn order_accept_burst(&self, burst: &[Candidate<'_>]) -> Vec<Outcome> {
+        let mut outcomes: Vec<Option<Outcome>> = burst.iter().map(|_| None).collect();
+        let mut parts = parts(burst);
+        while let Some(mut part) = parts.pop_front() {
+            let candidates: Vec<&Candidate<'_>> = part.iter().map(|index| &burst[*index]).collect();
+            let committed: Result<Vec<Outcome>> = transaction!(self, |tx| accept_in_tx(tx, &candidates).await);
+            match committed {
+                Ok(committed) => {
+                    for (index, outcome) in part.into_iter().zip(committed) {
+                        outcomes[index] = Some(outcome);
+                    }
+                }
+                Err(error) if part.len() > 1 && is_of_one(&error) => {
+                    tracing::warn!(%error, orders = part.len(), "a burst is halved to find whose doing it is");
+                    let second = part.split_off(part.len() / 2);
+                    parts.push_front(second);
+                    parts.push_front(part);
+                }
+                Err(error) => {
+                    for index in part {
+                        outcomes[index] = Some(Err(error.clone()));
+                    }
+                }
+            }
+        }
+        let lost = || Err(StoreError::Driver("an order of a burst got no outcome".to_owned()));
+        outcomes.into_iter().map(|outcome| outcome.unwrap_or_else(lost)).collect()
+    }
+}
