@@ -12,6 +12,7 @@ use serde_json::json;
 use crate::Store;
 use crate::burst::Candidate;
 use crate::claim;
+use crate::decision::Decision;
 use crate::error::{Result, StoreError};
 use crate::event::Subject;
 use crate::idempotency::{Idempotency, Once};
@@ -74,6 +75,10 @@ pub struct OrderAccept {
     pub reservation_id: ReservationId,
     /// Where placement put it.
     pub node_id: NodeId,
+    /// Where it goes, in this order, when that node was filled meanwhile.
+    pub alternatives: Vec<NodeId>,
+    /// Why it goes there.
+    pub decision: Option<Decision>,
     /// The template's manifest.
     pub template: Template,
     /// The plan's amounts.
@@ -96,8 +101,8 @@ pub struct Accepted {
 }
 
 /// Order and instance at their beginning.
-pub(crate) fn begin(accept: &OrderAccept, network: NetworkSpec, now: Timestamp) -> (Order, Instance) {
-    let OrderAccept { order: new, instance_id, node_id, shape, .. } = accept;
+pub(crate) fn begin(accept: &OrderAccept, node_id: NodeId, network: NetworkSpec, now: Timestamp) -> (Order, Instance) {
+    let OrderAccept { order: new, instance_id, shape, .. } = accept;
     let order = Order {
         id: new.id,
         tenant_id: new.tenant_id,
@@ -119,7 +124,7 @@ pub(crate) fn begin(accept: &OrderAccept, network: NetworkSpec, now: Timestamp) 
         id: *instance_id,
         order_id: new.id,
         tenant_id: new.tenant_id,
-        node_id: *node_id,
+        node_id,
         spec: InstanceSpec {
             order_id: new.id,
             vcpu: shape.vcpu,
@@ -145,7 +150,8 @@ pub(crate) fn begin(accept: &OrderAccept, network: NetworkSpec, now: Timestamp) 
 
 impl Store {
     /// Accepts an order on a node: idempotency key, order, instance, capacity, port, private address, saga and events at
-    /// once. `Raced` when the room is gone: take a new snapshot and place again. The pools' exhaustion is typed.
+    /// once. `Raced` when the room is gone there and on all alternatives: take a new snapshot and place again. The pools'
+    /// exhaustion is typed.
     pub async fn order_accept(
         &self,
         accept: &OrderAccept,

@@ -3,8 +3,9 @@
 //! One order waits for one flush of the disk; a burst shares it, and shares the statements too: each table is written once
 //! whatever the number of orders. The nodes of the burst are locked in the order of their ids, so that two bursts never
 //! wait for each other in a circle; what an order asks for is compared with what is left then, and the write itself is
-//! conditional as well. An order that is refused leaves nothing and hinders nobody. One that the database itself will not
-//! have is found by halving the burst.
+//! conditional as well. An order whose node was filled meanwhile gets the next of its alternatives in a second try that
+//! locks those too. An order that is refused leaves nothing and hinders nobody. One that the database itself will not have
+//! is found by halving the burst.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -120,29 +121,53 @@ impl Room {
 struct Ready<'a> {
     index: usize,
     accept: &'a OrderAccept,
+    node_id: NodeId,
     sequence: u64,
     order: Order,
     instance: Instance,
     rest_shortened: bool,
 }
 
-async fn accept_in_tx(tx: &mut Tx, burst: &[&Candidate<'_>]) -> Result<Vec<Outcome>> {
+/// An order with the node that takes it.
+struct Fitting<'a> {
+    index: usize,
+    accept: &'a OrderAccept,
+    node_id: NodeId,
+}
+
+/// Which nodes of an order are tried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Try {
+    /// The best one: nearly always it is still free, and locking one node hinders the fewest.
+    Best,
+    /// The alternatives too.
+    All,
+}
+
+impl Try {
+    fn of(self, accept: &OrderAccept) -> impl Iterator<Item = NodeId> + '_ {
+        let alternatives = accept.alternatives.iter().copied().filter(move |_| self == Self::All);
+        std::iter::once(accept.node_id).chain(alternatives)
+    }
+}
+
+async fn accept_in_tx(tx: &mut Tx, burst: &[&Candidate<'_>], tries: Try) -> Result<Vec<Outcome>> {
     let mut outcomes: Vec<Option<Outcome>> = Vec::new();
     let intentions: Vec<&Idempotency<'_, Accepted>> = burst.iter().filter_map(|c| c.intention).collect();
     let known = idempotency::known_in_tx(tx, &intentions).await?;
-    let nodes: BTreeSet<NodeId> = burst.iter().map(|candidate| candidate.accept.node_id).collect();
+    let nodes: BTreeSet<NodeId> = burst.iter().flat_map(|candidate| tries.of(candidate.accept)).collect();
     let mut rooms = lock(tx, &nodes).await?;
     let mut fitting = Vec::new();
     for (index, candidate) in burst.iter().enumerate() {
+        let accept = candidate.accept;
         let answered = candidate.intention.and_then(|i| known.get(&(i.api_key_id, i.key.to_owned())));
-        outcomes.push(if let Some(answer) = answered {
-            Some(answer.clone().map(Once::Replayed))
-        } else if rooms.get_mut(&candidate.accept.node_id).is_some_and(|room| room.take(&candidate.accept.shape)) {
-            fitting.push((index, candidate.accept));
-            None
-        } else {
-            Some(Err(StoreError::Raced))
-        });
+        if let Some(answer) = answered {
+            outcomes.push(Some(answer.clone().map(Once::Replayed)));
+            continue;
+        }
+        let taken = tries.of(accept).find(|id| rooms.get_mut(id).is_some_and(|room| room.take(&accept.shape)));
+        outcomes.push(if taken.is_none() { Some(Err(StoreError::Raced)) } else { None });
+        fitting.extend(taken.map(|node_id| Fitting { index, accept, node_id }));
     }
     let ready = claim(tx, &mut rooms, fitting, &mut outcomes).await?;
     write(tx, &rooms, &ready).await?;
@@ -190,26 +215,26 @@ async fn lock(tx: &mut Tx, nodes: &BTreeSet<NodeId>) -> Result<BTreeMap<NodeId, 
 async fn claim<'a>(
     tx: &mut Tx,
     rooms: &mut BTreeMap<NodeId, Room>,
-    fitting: Vec<(usize, &'a OrderAccept)>,
+    fitting: Vec<Fitting<'a>>,
     outcomes: &mut [Option<Outcome>],
 ) -> Result<Vec<Ready<'a>>> {
     let mut demands = Vec::with_capacity(fitting.len());
-    for (_, accept) in &fitting {
-        if let Some(room) = rooms.get(&accept.node_id) {
-            let (node_id, instance_id) = (accept.node_id, accept.instance_id);
+    for Fitting { accept, node_id, .. } in &fitting {
+        if let Some(room) = rooms.get(node_id) {
+            let (node_id, instance_id) = (*node_id, accept.instance_id);
             demands.push(Demand { node_id, instance_id, inventory: &room.inventory });
         }
     }
     let networks = many::network_in_tx_many(tx, &demands).await?;
     drop(demands);
     let mut ready = Vec::with_capacity(fitting.len());
-    for ((index, accept), network) in fitting.into_iter().zip(networks) {
-        let Some(room) = rooms.get_mut(&accept.node_id) else { continue };
+    for (Fitting { index, accept, node_id }, network) in fitting.into_iter().zip(networks) {
+        let Some(room) = rooms.get_mut(&node_id) else { continue };
         match network {
             Ok(Network { spec, rest_shortened }) => {
                 let sequence = room.keep(&accept.shape);
-                let (order, instance) = accept::begin(accept, spec, tx.now);
-                ready.push(Ready { index, accept, sequence, order, instance, rest_shortened });
+                let (order, instance) = accept::begin(accept, node_id, spec, tx.now);
+                ready.push(Ready { index, accept, node_id, sequence, order, instance, rest_shortened });
             }
             Err(refused) => {
                 room.give_back(&accept.shape);
@@ -223,14 +248,15 @@ async fn claim<'a>(
 /// Writes all that the accepted orders need, each table once.
 async fn write(tx: &mut Tx, rooms: &BTreeMap<NodeId, Room>, ready: &[Ready<'_>]) -> Result<()> {
     take_in_tx(tx, rooms).await?;
-    order::insert_in_tx(tx, ready.iter().map(|r| &r.order)).await?;
+    let decision = |r: &Ready<'_>| r.accept.decision.as_ref().map(|decision| decision.reserved_on(r.node_id));
+    order::insert_in_tx(tx, ready.iter().map(|r| (&r.order, decision(r)))).await?;
     instance::insert_in_tx(tx, ready.iter().map(|r| &r.instance)).await?;
     let reservations: Vec<NewReservation<'_>> = ready
         .iter()
         .map(|r| NewReservation {
             id: r.accept.reservation_id,
             instance_id: r.accept.instance_id,
-            node_id: r.accept.node_id,
+            node_id: r.node_id,
             shape: &r.accept.shape,
             sequence: r.sequence,
         })
@@ -277,16 +303,16 @@ async fn take_in_tx(tx: &mut Tx, rooms: &BTreeMap<NodeId, Room>) -> Result<()> {
 }
 
 /// Parts that may share a commit: as large as allowed, and never two of the same idempotency key.
-fn parts(burst: &[Candidate<'_>]) -> VecDeque<Vec<usize>> {
-    let mut parts: VecDeque<Vec<usize>> = VecDeque::new();
+fn parts(burst: &[Candidate<'_>]) -> Vec<Vec<usize>> {
+    let mut parts: Vec<Vec<usize>> = Vec::new();
     let mut keys: BTreeSet<(ApiKeyId, &str)> = BTreeSet::new();
     for (index, candidate) in burst.iter().enumerate() {
         let repeated = candidate.intention.is_some_and(|i| !keys.insert((i.api_key_id, i.key)));
-        match parts.back_mut() {
+        match parts.last_mut() {
             Some(part) if !repeated && part.len() < BURST_MAX => part.push(index),
             Some(_) | None => {
                 keys = candidate.intention.iter().map(|i| (i.api_key_id, i.key)).collect();
-                parts.push_back(vec![index]);
+                parts.push(vec![index]);
             }
         }
     }
@@ -322,25 +348,33 @@ const fn is_of_one(error: &StoreError) -> bool {
 impl Store {
     /// Accepts many orders, up to [`BURST_MAX`] in one commit; gives what became of each, in their order. An order is
     /// accepted with all that it needs (idempotency key, order, instance, capacity, port, private address, saga, events)
-    /// or leaves nothing. `Raced` when the room is gone: take a new snapshot and place again. The pools' exhaustion is
-    /// typed. When the database cannot be reached, all that shared the commit are told so.
+    /// or leaves nothing. `Raced` when the room is gone on all its nodes: take a new snapshot and place again. The pools'
+    /// exhaustion is typed. When the database cannot be reached, all that shared the commit are told so.
     pub async fn order_accept_burst(&self, burst: &[Candidate<'_>]) -> Vec<Outcome> {
         let mut outcomes: Vec<Option<Outcome>> = burst.iter().map(|_| None).collect();
-        let mut parts = parts(burst);
-        while let Some(mut part) = parts.pop_front() {
+        let mut parts: VecDeque<(Vec<usize>, Try)> = parts(burst).into_iter().map(|part| (part, Try::Best)).collect();
+        while let Some((mut part, tries)) = parts.pop_front() {
             let candidates: Vec<&Candidate<'_>> = part.iter().map(|index| &burst[*index]).collect();
-            let committed: Result<Vec<Outcome>> = transaction!(self, |tx| accept_in_tx(tx, &candidates).await);
+            let committed: Result<Vec<Outcome>> = transaction!(self, |tx| accept_in_tx(tx, &candidates, tries).await);
             match committed {
                 Ok(committed) => {
+                    let mut again = Vec::new();
                     for (index, outcome) in part.into_iter().zip(committed) {
+                        let others = tries == Try::Best && !burst[index].accept.alternatives.is_empty();
+                        if others && outcome == Err(StoreError::Raced) {
+                            again.push(index);
+                        }
                         outcomes[index] = Some(outcome);
+                    }
+                    if !again.is_empty() {
+                        parts.push_front((again, Try::All));
                     }
                 }
                 Err(error) if part.len() > 1 && is_of_one(&error) => {
                     tracing::warn!(%error, orders = part.len(), "a burst is halved to find whose doing it is");
                     let second = part.split_off(part.len() / 2);
-                    parts.push_front(second);
-                    parts.push_front(part);
+                    parts.push_front((second, tries));
+                    parts.push_front((part, tries));
                 }
                 Err(error) => {
                     for index in part {

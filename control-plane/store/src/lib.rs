@@ -8,7 +8,7 @@
 //! Map: [`error`] what can go wrong · `sql`, `rows`, `codec`, `transaction`, `open`, `migrate` how both databases are
 //! spoken to · [`page`] listing · one file per noun for the rest: [`tenant`], [`api_key`], [`plan`], [`template`],
 //! [`ticket`], [`node`], [`heartbeat`], [`certificate`], [`fleet`], [`order`], [`accept`] an order with all that it needs,
-//! [`burst`] many of them in one commit, [`instance`], [`reservation`], `claim`,
+//! [`burst`] many of them in one commit, [`decision`], [`instance`], [`reservation`], `claim`,
 //! [`saga`], [`lease`], [`effect`], [`idempotency`], [`event`], [`secret`], `installation`.
 
 #[macro_use]
@@ -20,6 +20,7 @@ pub mod burst;
 pub mod certificate;
 mod claim;
 mod codec;
+pub mod decision;
 pub mod effect;
 pub mod error;
 pub mod event;
@@ -48,6 +49,7 @@ pub use accept::{Accepted, NewOrder, OrderAccept, Shape};
 pub use api_key::NewApiKey;
 pub use burst::{BURST_MAX, Candidate};
 pub use certificate::{NewCertificate, RevocationList};
+pub use decision::{Contender, Decision};
 pub use effect::Effect;
 pub use error::{Result, StoreError};
 pub use event::EventFilter;

@@ -6,6 +6,7 @@ use serde_json::json;
 
 use crate::Store;
 use crate::codec;
+use crate::decision::Decision;
 use crate::error::{Result, StoreError};
 use crate::event::Subject;
 use crate::idempotency::{Idempotency, Once, once};
@@ -15,7 +16,7 @@ use crate::saga;
 use crate::sql::{Query, Row, values};
 use crate::transaction::{Sql, Tx};
 
-const MISSING: StoreError = StoreError::NotFound { noun: OrderId::NOUN };
+pub(crate) const MISSING: StoreError = StoreError::NotFound { noun: OrderId::NOUN };
 
 macro_rules! columns {
     () => {
@@ -67,16 +68,20 @@ const ROW: &[(&str, Kind)] = &[
     ("instance_id", Kind::Blob),
     ("saga_id", Kind::Blob),
     ("created_at", Kind::Int),
+    ("placement", Kind::Text),
 ];
 
-/// Writes orders at their beginning.
-pub(crate) async fn insert_in_tx<'o>(tx: &mut Tx, orders: impl Iterator<Item = &'o Order>) -> Result<()> {
+/// Writes orders at their beginning, each with the decision where it went.
+pub(crate) async fn insert_in_tx<'o>(
+    tx: &mut Tx,
+    orders: impl Iterator<Item = (&'o Order, Option<Decision>)>,
+) -> Result<()> {
     let sql = "INSERT INTO customer_order (id, tenant_id, external_reference, plan, template, region, host_name, \
-               time_zone, keyboard, state, instance_id, saga_id, created_at, updated_at) \
+               time_zone, keyboard, state, instance_id, saga_id, created_at, updated_at, placement) \
                SELECT id, tenant_id, external_reference, plan, template, region, host_name, time_zone, keyboard, state, \
-               instance_id, saga_id, created_at, created_at FROM {rows} AS r";
+               instance_id, saga_id, created_at, created_at, placement FROM {rows} AS r";
     let mut rows = Rows::new(ROW);
-    for order in orders {
+    for (order, decision) in orders {
         rows.push(values![
             order.id,
             order.tenant_id,
@@ -91,6 +96,7 @@ pub(crate) async fn insert_in_tx<'o>(tx: &mut Tx, orders: impl Iterator<Item = &
             order.instance_id,
             order.saga_id,
             order.created_at,
+            codec::json_opt(decision.as_ref())?,
         ]);
     }
     tx.execute_over(Query::over("customer_order", sql, vec![], rows)).await

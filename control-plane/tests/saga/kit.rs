@@ -217,6 +217,8 @@ impl World {
             instance_id: bought.instance,
             reservation_id: ReservationId::new(clock, entropy),
             node_id: self.node_ids[0],
+            alternatives: Vec::new(),
+            decision: None,
             template: template(),
             shape: Shape {
                 vcpu: Vcpu(2),

@@ -3,10 +3,12 @@
 #![expect(clippy::unwrap_used, reason = "every function here is part of a test")]
 
 mod accept;
+mod burst;
 mod cancel;
 mod catalogue;
 mod enrollment;
 mod heartbeat;
+mod history;
 mod idempotency;
 mod instances;
 mod leases;

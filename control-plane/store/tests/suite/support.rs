@@ -249,6 +249,8 @@ impl World {
             instance_id: InstanceId::new(c, e),
             reservation_id: ReservationId::new(c, e),
             node_id,
+            alternatives: Vec::new(),
+            decision: None,
             template: template(),
             shape: shape(),
             guest: GuestSpec {
