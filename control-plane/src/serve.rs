@@ -16,7 +16,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
-use crate::app::{App, LongWork, ensure_tenant};
+use crate::app::{App, Desk, Fleet, LongWork, ensure_tenant};
 use crate::config::{Config, Http};
 use crate::grpc;
 use crate::http::listener::{self, Security};
@@ -130,7 +130,10 @@ pub async fn serve_with(
     let metrics_addr = local(&metrics_listener)?;
     let security = operator_tls(&config.http)?;
     let telemetry = Telemetry::new()?;
+    let fleet = Fleet::new(installation.store.clone());
     let app = Arc::new(App {
+        desk: Desk::open(installation.store.clone(), fleet.clone()),
+        fleet,
         public_url: public_url(&config.http, http_addr)?,
         config,
         store: installation.store,

@@ -1,11 +1,12 @@
 //! Numbers for Prometheus and lines for the log. No tenant's name, no secret in either.
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
-use nemordp_model::{Lifecycle, Node, OrderState};
+use nemordp_model::{Capacity, Lifecycle, Node, OrderState};
 use nemordp_store::{InstanceFilter, OrderFilter, PAGE_MAX, Page, TenantScope};
 use nemordp_types::Failure;
 use nemordp_types::node::NodeAvailability;
@@ -22,6 +23,8 @@ const BUCKETS: [f64; 11] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 
 pub struct Telemetry {
     recorder: Arc<PrometheusRecorder>,
     handle: PrometheusHandle,
+    /// Regions and plans that were told of: one that is gone is zero from then on, not what it was last.
+    told: Arc<Mutex<BTreeSet<(String, String)>>>,
 }
 
 impl std::fmt::Debug for Telemetry {
@@ -42,7 +45,7 @@ impl Telemetry {
         if metrics::set_global_recorder(Arc::clone(&recorder)).is_err() {
             tracing::debug!("another control plane of this process collects what libraries record");
         }
-        Ok(Self { recorder, handle })
+        Ok(Self { recorder, handle, told: Arc::default() })
     }
 
     /// An answered HTTP request.
@@ -87,6 +90,7 @@ impl Telemetry {
             page = Page::after(next, PAGE_MAX);
         }
         let now = app.clock.now();
+        let capacity = app.capacity(None, None).await?;
         metrics::with_local_recorder(&self.recorder, || {
             gauge!("nemordp_control_plane_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
             gauge!("nemordp_control_plane_store_ping_seconds").set(ping.as_secs_f64());
@@ -97,9 +101,28 @@ impl Telemetry {
                 gauge!("nemordp_control_plane_instances", "lifecycle" => lifecycle.word()).set(count);
             }
             record_nodes(&nodes, now);
+            self.record_capacity(&capacity);
         });
         self.handle.run_upkeep();
         Ok(self.handle.render())
+    }
+}
+
+impl Telemetry {
+    #[expect(clippy::cast_precision_loss, reason = "a gauge is a float; orders beyond 2^53 are rounded")]
+    fn record_capacity(&self, capacity: &[Capacity]) {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let set = |region: &str, plan: &str, more: f64| {
+            let labels = [("region", region.to_owned()), ("plan", plan.to_owned())];
+            gauge!("nemordp_control_plane_capacity_orders", &labels).set(more);
+        };
+        for (region, plan) in told.iter() {
+            set(region, plan, 0.0);
+        }
+        for Capacity { region, plan, more } in capacity {
+            set(region.as_str(), plan.as_str(), *more as f64);
+            told.insert((region.to_string(), plan.to_string()));
+        }
     }
 }
 
@@ -160,6 +183,8 @@ fn record_nodes(nodes: &[Node], now: jiff::Timestamp) {
         let disk: u64 = inventory.pools.iter().map(|pool| pool.physical.0).sum();
         set("nemordp_control_plane_node_disk_physical_bytes", disk as f64);
         set("nemordp_control_plane_node_disk_reserved_bytes", reserved.disk.0 as f64);
+        let cordoned = node.policy_reason.is_some();
+        set("nemordp_control_plane_node_oversold", if cordoned { 1.0 } else { 0.0 });
         if let Some(last) = node.last_heartbeat_at {
             set("nemordp_control_plane_node_heartbeat_age_seconds", now.duration_since(last).as_secs_f64().max(0.0));
         }
@@ -193,6 +218,16 @@ fn describe() {
     describe_gauge!("nemordp_control_plane_node_memory_reserved_bytes", Unit::Bytes, "Memory reserved on a node.");
     describe_gauge!("nemordp_control_plane_node_disk_physical_bytes", Unit::Bytes, "Size of a node's pools.");
     describe_gauge!("nemordp_control_plane_node_disk_reserved_bytes", Unit::Bytes, "Disk reserved on a node.");
+    describe_gauge!(
+        "nemordp_control_plane_node_oversold",
+        "1 for a node that was cordoned because it reported less than is reserved on it: an alarm."
+    );
+    describe_gauge!(
+        "nemordp_control_plane_capacity_orders",
+        Unit::Count,
+        "How many more orders of a plan alone a region takes."
+    );
+    crate::app::describe_desk();
     describe_gauge!(
         "nemordp_control_plane_node_heartbeat_age_seconds",
         Unit::Seconds,

@@ -1,10 +1,11 @@
 //! The HTTP API's types, shared by the server and its clients: what `/v1` takes and gives, as JSON.
 //!
-//! Map: [`plan`], [`template`], [`availability`] the catalogue · [`order`], [`instance`], [`credentials`] what a customer
+//! Map: [`plan`], [`template`], [`availability`] the catalogue · [`placement`], [`capacity`] where orders go and would go · [`order`], [`instance`], [`credentials`] what a customer
 //! has · [`operation`] long work and its steps · [`node`] machines and tickets · [`key`] API keys · [`event`],
 //! [`reconciler`] what happened, what looks after it · [`page`] lists · [`problem`] errors (RFC 9457).
 
 pub mod availability;
+pub mod capacity;
 pub mod credentials;
 pub mod event;
 pub mod instance;
@@ -13,6 +14,7 @@ pub mod node;
 pub mod operation;
 pub mod order;
 pub mod page;
+pub mod placement;
 pub mod plan;
 pub mod problem;
 pub mod reconciler;
@@ -20,6 +22,7 @@ pub mod template;
 mod word;
 
 pub use availability::{Availability, AvailabilityList};
+pub use capacity::{Capacity, CapacityChange, CapacityList};
 pub use credentials::{CredentialsLink, CredentialsReveal, RevealedCredentials};
 pub use event::{Event, EventPage};
 pub use instance::{Instance, InstanceLifecycle, InstancePage, InstancePower};
@@ -31,6 +34,7 @@ pub use node::{
 pub use operation::{Operation, OperationKind, OperationPage, OperationStatus, OperationStep, StepState};
 pub use order::{NewOrder, Order, OrderPage, OrderState};
 pub use page::Fault;
+pub use placement::{OrderPlacement, Placement, PlacementNode, SupposedNode, SupposedPlan, WhatIf, WhatIfRequest};
 pub use plan::{NewPlan, Plan, PlanPage};
 pub use problem::{PROBLEM_MEDIA_TYPE, Problem};
 pub use reconciler::{Reconciler, ReconcilerList};

@@ -94,6 +94,9 @@ pub struct Node {
     pub agent_address: String,
     /// What the operator wants of it.
     pub policy: NodePolicy,
+    /// Why it takes no new instances, when the control plane itself cordoned it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy_reason: Option<String>,
     /// What is known of its life.
     pub availability: NodeAvailability,
     /// How much more is sold than it has.

@@ -74,6 +74,8 @@ pub struct Node {
     pub agent_address: NodeAddress,
     /// What the operator wants of it.
     pub policy: NodePolicy,
+    /// Why it takes no new instances, when the control plane itself cordoned it.
+    pub policy_reason: Option<String>,
     /// What is known of its life.
     pub availability: NodeAvailability,
     /// Since when.

@@ -1,13 +1,17 @@
 //! The use cases: authorised requests become decisions of the model, writes of the store and sagas. Knows no transport.
 
 mod availability;
+mod capacity;
 mod credentials;
+mod desk;
 mod enrollment;
+mod fleet;
 mod instances;
 mod keys;
 mod nodes;
 mod operations;
 mod orders;
+mod placement;
 mod plans;
 mod templates;
 
@@ -23,8 +27,12 @@ use crate::pki::Pki;
 use crate::seal::Sealer;
 
 pub use credentials::{Link, Revealing};
+pub(crate) use desk::describe as describe_desk;
+pub use desk::{Desk, Intention};
 pub use enrollment::{Admission, Application};
+pub use fleet::Fleet;
 pub(crate) use keys::KEY_PREFIX;
+pub use placement::{Addition, Foresight, OrderPlacement, SupposedNode, Supposition, supposed_plan};
 pub use templates::Upload;
 
 /// Whom a saga is about when it begins.
@@ -58,6 +66,10 @@ pub struct App {
     pub config: Arc<Config>,
     /// The memory.
     pub store: Store,
+    /// The fleet, with what is expected to be ordered.
+    pub fleet: Fleet,
+    /// Where orders queue.
+    pub desk: Desk,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// Randomness for ids, keys, tokens.

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use nemordp_api::NewOrder;
-use nemordp_model::{Label, Order, Plan, SagaKind, place};
+use nemordp_model::{Label, Order, PlacementRequest, Plan, SagaKind};
 use nemordp_store::{
     Accepted, Idempotency, NewOrder as StoredOrder, Once, OrderAccept, OrderFilter, Page, Paged, Shape, StoreError,
     TenantScope,
@@ -14,13 +14,11 @@ use nemordp_types::{
     TimeZoneName,
 };
 
-use super::{App, Subject};
-
-/// Whoever loses the race for a node this often in a row meets a fleet that fills up faster than it can be read.
-const PLACEMENTS_MAX: u32 = 16;
+use super::{App, Intention, Subject};
 
 impl App {
-    /// Accepts an order: everything that it needs is taken in one transaction, or nothing is.
+    /// Accepts an order: everything that it needs is taken in one transaction, or nothing is. Orders that arrive together
+    /// share the transaction.
     ///
     /// # Errors
     /// `unknown_plan`, `unknown_template`, `unknown_region`, `disk_too_small`, `invalid_argument` name the field;
@@ -29,33 +27,24 @@ impl App {
         &self,
         tenant_id: TenantId,
         new: NewOrder,
-        intention: Option<&Idempotency<'_, Accepted>>,
+        intention: Option<Intention>,
     ) -> Result<Once<Accepted>, Failure> {
         let (plan, template) = self.check(&new).await?;
-        let mut accept = self.draft(tenant_id, new, &plan, template)?;
-        for _ in 0..PLACEMENTS_MAX {
-            let snapshot = self.store.fleet_snapshot(Some(&accept.order.region)).await?;
-            let request = super::availability::request(&accept.order.region, &plan, Some(&accept.template));
-            accept.node_id = place(&request, &snapshot).map_err(|refusals| refusals.into_failure())?.node_id;
-            match self.store.order_accept(&accept, intention).await {
-                Ok(once) => {
-                    if let Once::Done(accepted) = &once {
-                        self.work.poke();
-                        tracing::info!(
-                            order_id = %accepted.order.id, instance_id = %accepted.instance.id,
-                            node_id = %accepted.instance.node_id, rest_shortened = accepted.rest_shortened,
-                            "order accepted"
-                        );
-                    }
-                    return Ok(once);
-                }
-                Err(StoreError::Raced) => {
-                    tracing::debug!(order_id = %accept.order.id, "lost the race for a node, placing again");
-                }
-                Err(error) => return Err(error.into()),
-            }
+        let accept = self.draft(tenant_id, new, &plan, template)?;
+        let request = PlacementRequest {
+            tenant: Some(tenant_id),
+            ..super::availability::request(&accept.order.region, &plan, Some(&accept.template))
+        };
+        let once = self.desk.accept(accept, request, intention).await?;
+        if let Once::Done(accepted) = &once {
+            self.work.poke();
+            tracing::info!(
+                order_id = %accepted.order.id, instance_id = %accepted.instance.id,
+                node_id = %accepted.instance.node_id, rest_shortened = accepted.rest_shortened,
+                "order accepted"
+            );
         }
-        Err(StoreError::Raced.into())
+        Ok(once)
     }
 
     /// An order.
@@ -139,6 +128,8 @@ impl App {
             reservation_id: ReservationId::new(clock, entropy),
             // Replaced by each placement.
             node_id: nemordp_types::NodeId::from_uuid(uuid::Uuid::nil()),
+            alternatives: Vec::new(),
+            decision: None,
             template,
             shape: Shape {
                 vcpu: plan.vcpu,

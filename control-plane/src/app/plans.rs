@@ -1,6 +1,6 @@
 //! What is sold.
 
-use nemordp_model::Plan;
+use nemordp_model::{Plan, could_ever_hold};
 use nemordp_store::{Idempotency, NewPlan, Once, Page, Paged, StoreError};
 use nemordp_types::{Failure, PlanName};
 
@@ -10,12 +10,28 @@ impl App {
     /// Makes a plan, or changes the one of this name. Instances that were sold keep their shape.
     ///
     /// # Errors
-    /// Amounts that no machine has.
+    /// Amounts that no machine has; amounts that no enrolled node could hold even if it were empty, for a plan on sale.
+    /// Both name the field. While no node is enrolled the second is not known.
     pub async fn plan_put(
         &self,
         new: &NewPlan,
         intention: Option<&Idempotency<'_, Plan>>,
     ) -> Result<Once<Plan>, Failure> {
+        let now = self.clock.now();
+        let plan = Plan {
+            name: new.name.clone(),
+            vcpu: new.vcpu,
+            memory: new.memory,
+            disk: new.disk,
+            storage_class: new.storage_class.clone(),
+            on_sale: new.on_sale,
+            created_at: now,
+            updated_at: now,
+        };
+        plan.check()?;
+        if plan.on_sale {
+            could_ever_hold(&plan.demand(), &self.store.fleet_snapshot(None).await?)?;
+        }
         Ok(self.store.plan_put(new, intention).await?)
     }
 

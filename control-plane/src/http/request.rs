@@ -14,7 +14,7 @@ use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use nemordp_api::{IDEMPOTENCY_KEY, IDEMPOTENT_REPLAYED};
-use nemordp_store::{Idempotency, Once, Page, Paged, StoredResponse};
+use nemordp_store::{Accepted, Idempotency, Once, Page, Paged, StoredResponse};
 use nemordp_types::{ApiKeyId, Failure, Reason};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -24,6 +24,7 @@ use utoipa::IntoParams;
 use super::Api;
 use super::auth::CallerKey;
 use super::error::HttpError;
+use crate::app::Intention;
 
 /// How long an answer is kept for repetitions.
 const ANSWER_LIFETIME: Duration = Duration::from_secs(24 * 3_600);
@@ -167,6 +168,19 @@ impl<T> Intent<T> {
         Idempotency {
             api_key_id: self.api_key_id,
             key: &self.key,
+            fingerprint: self.fingerprint,
+            lifetime: ANSWER_LIFETIME,
+            respond,
+        }
+    }
+}
+
+impl Intent<nemordp_api::NewOrder> {
+    /// As the desk wants it, which may serve the order after the request was dropped.
+    pub(super) fn kept(&self, respond: fn(&Accepted) -> StoredResponse) -> Intention {
+        Intention {
+            api_key_id: self.api_key_id,
+            key: self.key.clone(),
             fingerprint: self.fingerprint,
             lifetime: ANSWER_LIFETIME,
             respond,

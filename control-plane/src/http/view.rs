@@ -1,5 +1,7 @@
 //! The model as the API shows it. Each match is complete, so that a new word of the model cannot be forgotten here.
 
+pub(super) mod placement;
+
 use nemordp_api as api;
 use nemordp_model as model;
 use nemordp_store::{Paged, RegisteredTemplate};
@@ -185,6 +187,7 @@ pub(super) fn node(node: &model::Node) -> api::Node {
         region: node.region.clone(),
         agent_address: node.agent_address.to_string(),
         policy: node_policy(node.policy),
+        policy_reason: node.policy_reason.clone(),
         availability: node_availability(node.availability),
         overcommit: api::Overcommit {
             vcpu_percent: node.overcommit.vcpu_percent,

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use nemordp_model::{FleetSnapshot, NodeSnapshot, PoolRoom, Room};
+use jiff::Timestamp;
+use nemordp_model::{Demand, FleetSnapshot, NodeSnapshot, PlanShare, PoolRoom, Room};
 use nemordp_types::node::NodeInventory;
 use nemordp_types::{NodeId, RegionName};
 
@@ -69,5 +70,25 @@ impl Store {
             node(row, pools.remove(&id).unwrap_or_default(), count(&ports, id), count(&addresses, id))
         });
         Ok(FleetSnapshot::new(taken_at, nodes.collect::<Result<_>>()?))
+    }
+
+    /// What was ordered since then, by plan on sale: what is expected to be ordered. Plans that nobody ordered are left
+    /// out.
+    pub async fn plan_mix(&self, since: Timestamp) -> Result<Vec<PlanShare>> {
+        let sql = "SELECT p.name, p.vcpu, p.memory_mib, p.disk_gib, p.storage_class, COUNT(*) AS orders FROM plan p \
+                   JOIN customer_order o ON o.plan = p.name WHERE p.on_sale = 1 AND o.created_at >= $1 \
+                   GROUP BY p.name, p.vcpu, p.memory_mib, p.disk_gib, p.storage_class ORDER BY p.name";
+        let rows = self.reader().fetch(Query::new("plan", sql, values![since])).await?;
+        let share = |row: &Row| -> Result<PlanShare> {
+            let demand = Demand {
+                vcpu: row.get("vcpu")?,
+                memory: row.get("memory_mib")?,
+                disk: row.get("disk_gib")?,
+                storage_class: row.get("storage_class")?,
+                gpus: None,
+            };
+            Ok(PlanShare { plan: row.get("name")?, demand, orders: row.get("orders")? })
+        };
+        rows.iter().map(share).collect()
     }
 }

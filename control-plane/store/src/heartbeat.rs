@@ -45,13 +45,35 @@ pub struct HeartbeatOutcome {
     pub unknown: Vec<InstanceId>,
 }
 
+/// What of a node is reserved beyond what it has to sell, in words for the operator; empty when nothing is.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Shortage(Vec<String>);
+
+impl Shortage {
+    fn note(&mut self, what: &str, used: u64, capacity: u64) {
+        if used > capacity {
+            self.0.push(format!("{what} {used} of {capacity}"));
+        }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    fn reason(&self) -> String {
+        format!("more is reserved than the node has to sell: {}", self.0.join(", "))
+    }
+}
+
 /// Writes what may be sold of a node. Never below what is reserved is what the constraint bounds, so that a node that
-/// shrank can be written down; gives whether it is oversold.
-pub(crate) async fn inventory_in_tx(tx: &mut Tx, id: NodeId, inventory: &NodeInventory) -> Result<bool> {
+/// shrank can be written down. A node that is found short takes no new instances from then on and is told of once; an
+/// operator who lets it take some again is not overruled until it has recovered and shrinks anew.
+pub(crate) async fn inventory_in_tx(tx: &mut Tx, id: NodeId, inventory: &NodeInventory) -> Result<Shortage> {
     let sql = "SELECT vcpu_percent, memory_percent, vcpu_used, memory_used_mib FROM node WHERE id = $1";
     let locked = "SELECT vcpu_percent, memory_percent, vcpu_used, memory_used_mib FROM node WHERE id = $1 FOR UPDATE";
     let query = Query::new("node", sql, values![id]).on_postgres(locked);
     let row = tx.fetch_optional(query).await?.ok_or(MISSING)?;
+    let was_short = is_oversold(tx, id).await?;
     let overcommit = overcommit(&row)?;
     let vcpu = u64::from(overcommit.vcpu(inventory.vcpu).0);
     let memory = overcommit.memory(inventory.memory_for_instances).0;
@@ -60,11 +82,30 @@ pub(crate) async fn inventory_in_tx(tx: &mut Tx, id: NodeId, inventory: &NodeInv
                inventory = $6 WHERE id = $1";
     let values = values![id, vcpu, vcpu.max(vcpu_used), memory, memory.max(memory_used), codec::json(inventory)?];
     tx.execute_one(Query::new("node", sql, values), MISSING).await?;
-    let pools_oversold = pools_in_tx(tx, id, inventory).await?;
-    Ok(vcpu_used > vcpu || memory_used > memory || pools_oversold)
+    let mut shortage = Shortage::default();
+    shortage.note("processors", vcpu_used, vcpu);
+    shortage.note("MiB of memory", memory_used, memory);
+    pools_in_tx(tx, id, inventory, &mut shortage).await?;
+    if !shortage.is_empty() && !was_short {
+        cordon_in_tx(tx, id, &shortage).await?;
+    }
+    Ok(shortage)
 }
 
-async fn pools_in_tx(tx: &mut Tx, id: NodeId, inventory: &NodeInventory) -> Result<bool> {
+/// Alarms, and lets the node take no new instances if it does.
+async fn cordon_in_tx(tx: &mut Tx, id: NodeId, shortage: &Shortage) -> Result<()> {
+    let (now, reason) = (tx.now, shortage.reason());
+    tx.event(EventKind::NodeOversold, Subject::node(id), json!({ "reason": reason, "short": shortage.0 })).await?;
+    let sql = "UPDATE node SET policy = 'cordoned', policy_reason = $2, updated_at = $3 \
+               WHERE id = $1 AND policy = 'active'";
+    if tx.execute(Query::new("node", sql, values![id, reason.as_str(), now])).await? == 1 {
+        let body = json!({ "from": NodePolicy::Active, "to": NodePolicy::Cordoned, "reason": reason });
+        tx.event(EventKind::NodePolicyChanged, Subject::node(id), body).await?;
+    }
+    Ok(())
+}
+
+async fn pools_in_tx(tx: &mut Tx, id: NodeId, inventory: &NodeInventory, shortage: &mut Shortage) -> Result<()> {
     let sql = "SELECT storage_class, capacity_bytes, used_bytes FROM node_pool WHERE node_id = $1";
     let rows = tx.fetch(Query::new("node_pool", sql, values![id])).await?;
     let mut before: BTreeMap<StorageClass, (Bytes, Bytes)> = BTreeMap::new();
@@ -72,7 +113,6 @@ async fn pools_in_tx(tx: &mut Tx, id: NodeId, inventory: &NodeInventory) -> Resu
         before.insert(row.get("storage_class")?, (row.get("capacity_bytes")?, row.get("used_bytes")?));
     }
     let mut seen = BTreeSet::new();
-    let mut oversold = false;
     for pool in &inventory.pools {
         if !seen.insert(&pool.storage_class) {
             let message = format!("two pools are {}: give each a storage class of its own", pool.storage_class);
@@ -81,7 +121,7 @@ async fn pools_in_tx(tx: &mut Tx, id: NodeId, inventory: &NodeInventory) -> Resu
         let known = before.remove(&pool.storage_class);
         let used = known.map_or(Bytes::ZERO, |(_, used)| used);
         let capacity = pool_capacity(known.map(|(capacity, _)| capacity), pool);
-        oversold |= used > capacity;
+        shortage.note(&format!("bytes on {}", pool.storage_class), used.0, capacity.0);
         let sql = "INSERT INTO node_pool (node_id, storage_class, capacity_bytes, bound_bytes, free_bytes) \
                    VALUES ($1, $2, $3, $4, $5) ON CONFLICT (node_id, storage_class) DO UPDATE SET \
                    capacity_bytes = excluded.capacity_bytes, bound_bytes = excluded.bound_bytes, \
@@ -90,12 +130,12 @@ async fn pools_in_tx(tx: &mut Tx, id: NodeId, inventory: &NodeInventory) -> Resu
         tx.execute(Query::new("node_pool", sql, values)).await?;
     }
     for (vanished, (_, used)) in before {
-        oversold |= used > Bytes::ZERO;
+        shortage.note(&format!("bytes on {vanished}"), used.0, 0);
         let sql = "UPDATE node_pool SET capacity_bytes = 0, bound_bytes = used_bytes, free_bytes = 0 \
                    WHERE node_id = $1 AND storage_class = $2";
         tx.execute(Query::new("node_pool", sql, values![id, &vanished])).await?;
     }
-    Ok(oversold)
+    Ok(())
 }
 
 /// Whether the node's row shows more reserved than it has to sell.
@@ -139,8 +179,8 @@ async fn observe_in_tx(tx: &mut Tx, id: NodeId, beat: &NodeHeartbeat, outcome: &
 
 async fn beat_in_tx(tx: &mut Tx, id: NodeId, beat: &NodeHeartbeat) -> Result<HeartbeatOutcome> {
     let now = tx.now;
-    let sql = "SELECT policy, availability FROM node WHERE id = $1";
-    let locked = "SELECT policy, availability FROM node WHERE id = $1 FOR UPDATE";
+    let sql = "SELECT availability FROM node WHERE id = $1";
+    let locked = "SELECT availability FROM node WHERE id = $1 FOR UPDATE";
     let query = Query::new("node", sql, values![id]).on_postgres(locked);
     let row = tx.fetch_optional(query).await?.ok_or(MISSING)?;
     let before: NodeAvailability = row.get("availability")?;
@@ -152,8 +192,7 @@ async fn beat_in_tx(tx: &mut Tx, id: NodeId, beat: &NodeHeartbeat) -> Result<Hea
         | NodeAvailability::Suspect
         | NodeAvailability::Lost => NodeAvailability::Available,
     };
-    let was_oversold = is_oversold(tx, id).await?;
-    let oversold = inventory_in_tx(tx, id, &beat.inventory).await?;
+    let oversold = !inventory_in_tx(tx, id, &beat.inventory).await?.is_empty();
     let sql = "UPDATE node SET load = $2, last_heartbeat_at = $3, agent_address = $4, availability = $5, \
                availability_changed_at = CASE WHEN availability = $5 THEN availability_changed_at ELSE $3 END \
                WHERE id = $1";
@@ -163,10 +202,8 @@ async fn beat_in_tx(tx: &mut Tx, id: NodeId, beat: &NodeHeartbeat) -> Result<Hea
         let body = json!({ "from": before, "to": availability });
         tx.event(EventKind::NodeAvailabilityChanged, Subject::node(id), body).await?;
     }
-    if oversold && !was_oversold {
-        tx.event(EventKind::NodeOversold, Subject::node(id), json!({})).await?;
-    }
-    let policy = row.get("policy")?;
+    let sql = "SELECT policy FROM node WHERE id = $1";
+    let policy = tx.fetch_optional(Query::new("node", sql, values![id])).await?.ok_or(MISSING)?.get("policy")?;
     let mut outcome = HeartbeatOutcome { policy, availability, oversold, behind: Vec::new(), unknown: Vec::new() };
     observe_in_tx(tx, id, beat, &mut outcome).await?;
     Ok(outcome)

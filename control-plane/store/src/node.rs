@@ -21,7 +21,7 @@ pub(crate) const MISSING: StoreError = StoreError::NotFound { noun: NodeId::NOUN
 
 macro_rules! columns {
     () => {
-        "id, name, region, agent_address, policy, availability, availability_changed_at, vcpu_percent, memory_percent, \
+        "id, name, region, agent_address, policy, policy_reason, availability, availability_changed_at, vcpu_percent, memory_percent, \
          vcpu_used, memory_used_mib, inventory, load, last_heartbeat_at, certificate_serial, enrolled_at, updated_at, \
          (SELECT CAST(COALESCE(SUM(p.used_bytes), 0) AS BIGINT) FROM node_pool p WHERE p.node_id = node.id) AS disk_used"
     };
@@ -60,6 +60,7 @@ fn node(row: &Row) -> Result<Node> {
         region: row.get("region")?,
         agent_address: row.get("agent_address")?,
         policy: row.get("policy")?,
+        policy_reason: row.get("policy_reason")?,
         availability: row.get("availability")?,
         availability_changed_at: row.get("availability_changed_at")?,
         overcommit: overcommit(row)?,
@@ -240,7 +241,8 @@ impl Store {
 
 async fn set_policy(tx: &mut Tx, before: &Node, policy: NodePolicy) -> Result<()> {
     let now = tx.now;
-    let sql = "UPDATE node SET policy = $2, updated_at = $3 WHERE id = $1 AND policy <> 'decommissioned' \
+    let sql = "UPDATE node SET policy = $2, policy_reason = NULL, updated_at = $3 \
+               WHERE id = $1 AND policy <> 'decommissioned' \
                AND ($2 <> 'decommissioned' OR (vcpu_used = 0 AND memory_used_mib = 0))";
     let message = if before.policy == NodePolicy::Decommissioned {
         "the node was decommissioned: enroll the machine as a new node"

@@ -3,8 +3,6 @@
 //! [`driver!`] expands the same body for SQLite and for PostgreSQL over their typed executors; everything above this file
 //! is written once. `$1` placeholders mean the same to both; many rows go into one statement as [`Rows`].
 
-use std::borrow::Cow;
-
 use sqlx::{AssertSqlSafe, Postgres, Row as _, SqlSafeStr as _, SqlStr, Sqlite, ValueRef as _};
 
 use crate::error::{Result, StoreError};
@@ -21,15 +19,15 @@ pub(crate) enum Value {
 /// A statement with its values; `table` names where inconsistent rows come from.
 pub(crate) struct Query {
     pub(crate) table: &'static str,
-    sqlite: Cow<'static, str>,
-    postgres: Cow<'static, str>,
+    sqlite: SqlStr,
+    postgres: SqlStr,
     values: Vec<Value>,
     rows: Option<Rows>,
 }
 
 impl Query {
     pub(crate) fn new(table: &'static str, sql: &'static str, values: Vec<Value>) -> Self {
-        Self { table, sqlite: Cow::Borrowed(sql), postgres: Cow::Borrowed(sql), values, rows: None }
+        Self { table, sqlite: sql.into_sql_str(), postgres: sql.into_sql_str(), values, rows: None }
     }
 
     /// A statement over many rows at once: `{rows}` in the text is a relation with the rows' columns, whose placeholders
@@ -38,8 +36,8 @@ impl Query {
         let next = values.len() + 1;
         Self {
             table,
-            sqlite: Cow::Owned(sql.replace("{rows}", &rows.as_json_relation(next))),
-            postgres: Cow::Owned(sql.replace("{rows}", &rows.as_array_relation(next))),
+            sqlite: own(sql.replace("{rows}", &rows.as_json_relation(next))),
+            postgres: own(sql.replace("{rows}", &rows.as_array_relation(next))),
             values,
             rows: Some(rows),
         }
@@ -53,19 +51,16 @@ impl Query {
     /// Where PostgreSQL needs another text: row locks, which SQLite's single writer makes unnecessary.
     pub(crate) fn on_postgres(mut self, sql: &'static str) -> Self {
         self.postgres = match &self.rows {
-            None => Cow::Borrowed(sql),
-            Some(rows) => Cow::Owned(sql.replace("{rows}", &rows.as_array_relation(self.values.len() + 1))),
+            None => sql.into_sql_str(),
+            Some(rows) => own(sql.replace("{rows}", &rows.as_array_relation(self.values.len() + 1))),
         };
         self
     }
 }
 
 /// The texts are this crate's own; what comes from outside is bound, never written into them.
-fn text(sql: &Cow<'static, str>) -> SqlStr {
-    match sql {
-        Cow::Borrowed(sql) => sql.into_sql_str(),
-        Cow::Owned(sql) => AssertSqlSafe(sql.clone()).into_sql_str(),
-    }
+fn own(sql: String) -> SqlStr {
+    AssertSqlSafe(sql).into_sql_str()
 }
 
 /// Shorthand for a vector of [`Value`]s.
@@ -131,7 +126,7 @@ macro_rules! driver {
             fn prepare(
                 query: &Query,
             ) -> sqlx::query::Query<'static, $database, <$database as sqlx::Database>::Arguments> {
-                let mut prepared = sqlx::query::<$database>(text(&query.$text));
+                let mut prepared = sqlx::query::<$database>(query.$text.clone());
                 for value in &query.values {
                     prepared = match value.clone() {
                         Value::Int(value) => prepared.bind(value),

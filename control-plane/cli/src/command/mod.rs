@@ -1,11 +1,13 @@
 //! One noun a file.
 
 mod availability;
+mod capacity;
 mod credentials;
 mod instance;
 mod node;
 mod operation;
 mod order;
+mod placement;
 mod plan;
 mod template;
 
@@ -43,6 +45,10 @@ pub enum Command {
     Operation(operation::Action),
     /// What can be had where, now.
     Availability,
+    /// How many more of each plan each region takes.
+    Capacity,
+    /// Where an order would go, and how many more would fit, with nodes or plans added or removed.
+    WhatIf(placement::Question),
 }
 
 impl Command {
@@ -60,6 +66,8 @@ impl Command {
             Self::Credentials(action) => action.run(client, output).await,
             Self::Operation(action) => action.run(client, output).await,
             Self::Availability => availability::run(client, output).await,
+            Self::Capacity => capacity::run(client, output).await,
+            Self::WhatIf(question) => question.ask(client, output).await,
         }
     }
 }

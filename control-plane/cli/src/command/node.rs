@@ -100,8 +100,19 @@ fn write_private(file: &std::path::Path, text: &str) -> Result<(), Error> {
 }
 
 impl Row for Node {
-    const HEADS: &'static [&'static str] =
-        &["ID", "NAME", "REGION", "POLICY", "AVAILABILITY", "VCPU", "MEMORY", "AGENT", "RUNS ON", "HEARTBEAT"];
+    const HEADS: &'static [&'static str] = &[
+        "ID",
+        "NAME",
+        "REGION",
+        "POLICY",
+        "AVAILABILITY",
+        "VCPU",
+        "MEMORY",
+        "AGENT",
+        "RUNS ON",
+        "HEARTBEAT",
+        "CORDONED BECAUSE",
+    ];
 
     fn cells(&self) -> Vec<String> {
         vec![
@@ -115,6 +126,7 @@ impl Row for Node {
             self.agent_address.clone(),
             format!("{} {}", self.hypervisor, self.acceleration),
             cell(self.last_heartbeat_at),
+            cell(self.policy_reason.as_ref()),
         ]
     }
 }

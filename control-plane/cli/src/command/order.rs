@@ -31,6 +31,14 @@ pub enum Action {
         /// Its id.
         id: OrderId,
     },
+    /// Explains why one went where it went: the best nodes with what their scores are made of, and who refused.
+    Explain {
+        /// Its id.
+        id: OrderId,
+        /// Every node's verdict on the same request now, instead of the decision that was kept.
+        #[arg(long)]
+        now: bool,
+    },
     /// Cancels one that is not active yet; what was made of it is removed.
     Cancel {
         /// Its id.
@@ -87,6 +95,7 @@ impl Action {
                 output.rows(&client.list::<Order>("v1/orders", &filter, limit).await?)
             }
             Self::Show { id } => output.one(&fetch(client, id).await?),
+            Self::Explain { id, now } => super::placement::explain(client, output, id, now).await,
             Self::Cancel { id, watch } => {
                 let order: Order = client.post_empty(&format!("v1/orders/{id}/cancel")).await?;
                 if watch {

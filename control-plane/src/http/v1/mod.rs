@@ -1,6 +1,7 @@
 //! `/v1`: one endpoint a file, folders as in the URLs.
 
 pub(super) mod availability;
+pub(super) mod capacity;
 pub(super) mod credentials;
 pub(super) mod events;
 pub(super) mod instances;
@@ -8,6 +9,7 @@ pub(super) mod keys;
 pub(super) mod nodes;
 pub(super) mod operations;
 pub(super) mod orders;
+pub(super) mod placements;
 pub(super) mod plans;
 pub(super) mod reconcilers;
 pub(super) mod templates;

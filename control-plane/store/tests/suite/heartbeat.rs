@@ -1,6 +1,6 @@
 use nemordp_store::{NodeHeartbeat, TenantScope};
 use nemordp_types::instance::{InstanceStatus, ObservedPower};
-use nemordp_types::node::{NodeAvailability, NodeLoad};
+use nemordp_types::node::{NodeAvailability, NodeLoad, NodePolicy};
 use nemordp_types::{Bytes, Fence, Generation, InstanceId, NodeAddress, Pair};
 
 use crate::support::{World, inventory, on_both_stores, shape};
@@ -8,7 +8,7 @@ use crate::support::{World, inventory, on_both_stores, shape};
 on_both_stores! {
     a_heartbeat_heals_all_but_a_fenced_node
     a_node_that_has_seen_more_than_the_store_is_reported
-    a_node_that_shrinks_is_told_once
+    a_node_that_shrinks_is_cordoned_and_told_once
 }
 
 fn status(id: InstanceId, order: nemordp_types::OrderId, pair: Pair) -> InstanceStatus {
@@ -63,16 +63,34 @@ async fn a_node_that_has_seen_more_than_the_store_is_reported(world: &World) {
     assert_eq!((node.agent_address, node.load.unwrap().clones), (beat.agent_address, 1));
 }
 
-async fn a_node_that_shrinks_is_told_once(world: &World) {
+async fn a_node_that_shrinks_is_cordoned_and_told_once(world: &World) {
     let node = world.node("a", 1, 4, 10).await;
     let accepted = world.accept(node).await.unwrap();
+    let outcome = world.beat(node, inventory(1, 0, 10)).await;
+    assert_eq!((outcome.oversold, outcome.policy), (true, NodePolicy::Cordoned));
     assert!(world.beat(node, inventory(1, 0, 10)).await.oversold);
-    assert!(world.beat(node, inventory(1, 0, 10)).await.oversold);
-    assert_eq!(world.count_events("node.oversold").await, 1);
+    assert_eq!((world.count_events("node.oversold").await, world.count_events("node.policy_changed").await), (1, 1));
+    let cordoned = world.store.node_fetch(node).await.unwrap();
+    let reason = cordoned.policy_reason.unwrap();
+    for part in ["processors 2 of 0", "MiB of memory 4096 of 0", "bytes on nvme 53687091200 of 0"] {
+        assert!(reason.contains(part), "{reason}");
+    }
+    assert_eq!(cordoned.reserved.vcpu, shape().vcpu, "what is reserved stays");
+    let room = &world.store.fleet_snapshot(None).await.unwrap().nodes[0];
+    assert_eq!((room.vcpu.free(), room.memory.free(), room.pools[0].room.free()), (0, 0, 0), "never a negative");
+    // The operator's word stands while it is short, and goes away with the reason.
+    world.store.node_set_policy(node, NodePolicy::Active, None).await.unwrap();
+    assert_eq!(world.store.node_fetch(node).await.unwrap().policy_reason, None);
+    assert_eq!(world.beat(node, inventory(1, 0, 10)).await.policy, NodePolicy::Active);
+    assert_eq!(world.accept(node).await, Err(nemordp_store::StoreError::Raced));
+    assert!(!world.beat(node, inventory(1, 4, 10)).await.oversold);
     let mut gone = inventory(1, 4, 10);
     gone.pools.clear();
-    assert!(world.beat(node, gone).await.oversold, "its pool vanished");
+    let outcome = world.beat(node, gone).await;
+    assert_eq!((outcome.oversold, outcome.policy), (true, NodePolicy::Cordoned), "its pool vanished");
+    assert_eq!(world.count_events("node.oversold").await, 2);
     world.store.order_release(accepted.instance.id).await.unwrap();
     assert!(!world.beat(node, inventory(1, 4, 10)).await.oversold);
+    world.store.node_set_policy(node, NodePolicy::Active, None).await.unwrap();
     assert!(world.accept(node).await.is_ok());
 }

@@ -1,0 +1,3 @@
+//! `/v1/placements`
+
+pub(in crate::http) mod what_if;
