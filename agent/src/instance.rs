@@ -2,10 +2,11 @@
 //!
 //! [`admission`] decides by numbers whether a request may act · [`machine`] decides what is done next, without doing
 //! anything · `task` owns one instance and does it · [`registry`] finds the task of an instance
-//! · [`board`] what the rest of the agent sees.
+//! · [`board`] what the rest of the agent sees · [`gate`] whether anything may start.
 
 pub mod admission;
 pub mod board;
+pub mod gate;
 pub mod machine;
 pub mod plan;
 pub mod registry;
@@ -33,6 +34,8 @@ pub struct Shared<H> {
     pub journal: Journal,
     /// What the rest of the agent sees.
     pub board: board::Board,
+    /// Whether anything may start.
+    pub gate: gate::Gate,
     /// Golden disks on this node.
     pub templates: Arc<Templates<H>>,
     /// What is counted and timed.

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 use nemordp_types::instance::GuestSpec;
 use nemordp_types::operation::{Operation, OperationState, Stage};
-use nemordp_types::{Clock, Failure, InstanceId, OperationId, Pair, Reason};
+use nemordp_types::{Clock, Failure, Generation, InstanceId, OperationId, Pair, Reason};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
 
@@ -41,6 +41,10 @@ pub struct Record {
     pub pair: Pair,
     /// Present since a delete was accepted.
     pub tombstone: Option<Tombstone>,
+    /// The generation of what is wanted elsewhere: the instance was moved away, or has ended, and does not start here
+    /// unless a higher one comes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub withdrawn: Option<Generation>,
     /// How the guest was personalised, so that a customer's own changes are never overwritten.
     pub personalised: Option<GuestSpec>,
     /// Its operations, the oldest first.
@@ -69,7 +73,14 @@ impl Record {
     /// Nothing is known yet.
     #[must_use]
     pub fn new(instance_id: InstanceId) -> Self {
-        Self { instance_id, pair: Pair::default(), tombstone: None, personalised: None, operations: Vec::new() }
+        Self {
+            instance_id,
+            pair: Pair::default(),
+            tombstone: None,
+            withdrawn: None,
+            personalised: None,
+            operations: Vec::new(),
+        }
     }
 
     /// One of its operations.

@@ -116,6 +116,7 @@ where
         host,
         journal,
         board: instance::board::Board::default(),
+        gate: instance::gate::Gate::default(),
         templates,
         telemetry: Telemetry::default(),
         clock,
@@ -127,6 +128,7 @@ where
     });
     let registry = Registry::adopt(Arc::clone(&shared), records).await?;
     if config.start_after_reboot == StartAfterReboot::AtOnce {
+        shared.gate.heard(false);
         registry.resume_after_reboot().await;
     }
     let (answered, heartbeats) = watch::channel(None);
@@ -140,13 +142,21 @@ where
 /// The identity, unless there is none or it has expired: then a ticket is needed.
 fn present(store: &IdentityStore, clock: &dyn Clock) -> Result<Option<Identity>, Failure> {
     let Some(identity) = store.load()? else { return Ok(None) };
-    let (_, until) = identity.validity()?;
-    if until > clock.now() {
+    let (from, until) = identity.validity()?;
+    let now = clock.now();
+    if from > now {
+        tracing::error!(
+            node = %identity.node_id, valid_from = %from, %now,
+            "by this machine's clock the node's certificate is not valid yet: the clock is behind, synchronise it (timedatectl)"
+        );
+    }
+    if until > now {
         return Ok(Some(identity));
     }
     tracing::error!(
-        node = %identity.node_id, expired = %until,
-        "the node's certificate has expired: it enrolls again, with a ticket bound to this node id (`nemordp node ticket`)"
+        node = %identity.node_id, expired = %until, %now,
+        "the node's certificate has expired: it enrolls again, with a ticket bound to this node id (`nemordp node ticket`); \
+         unless this machine's clock is ahead, then synchronise it (timedatectl) and start the agent again"
     );
     Ok(None)
 }
@@ -200,11 +210,12 @@ impl<H: Host> Parts<H> {
             uplink: Arc::clone(&self.uplink),
             store: self.store,
             shared: Arc::clone(&self.shared),
+            registry: Arc::clone(&self.registry),
             agent_address: listeners.advertised,
             answered: self.answered,
         };
         background.spawn(beats.run(self.shutdown.clone()));
-        background.spawn(look_after(Arc::clone(&self.registry), self.heartbeats.clone(), self.shutdown.clone()));
+        background.spawn(look_after(Arc::clone(&self.shared), Arc::clone(&self.registry), self.shutdown.clone()));
         if let (Some(listener), Some(address)) = (listeners.metrics, listeners.metrics_address) {
             let access = if address.ip().is_loopback() {
                 Access::Loopback
@@ -236,25 +247,18 @@ impl<H: Host> Parts<H> {
     }
 }
 
-/// Reads the hypervisor anew from time to time, drops what is old, and starts what ran before the host's reboot once the
-/// control plane has answered.
-async fn look_after<H: Host>(
-    registry: Arc<Registry<H>>,
-    mut heartbeats: watch::Receiver<Option<Timestamp>>,
-    stop: CancellationToken,
-) {
+/// Reads the hypervisor anew from time to time, drops what is old, and starts what ran before the host's reboot once that
+/// may start.
+async fn look_after<H: Host>(shared: Arc<Shared<H>>, registry: Arc<Registry<H>>, stop: CancellationToken) {
     let mut observe = tokio::time::interval(OBSERVE);
     observe.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut prune = tokio::time::interval(PRUNE);
-    let mut answered = false;
+    let mut resumed = false;
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
-            ended = async { heartbeats.wait_for(Option::is_some).await.is_err() }, if !answered => {
-                answered = true;
-                if ended {
-                    return;
-                }
+            () = shared.gate.opened(), if !resumed => {
+                resumed = true;
                 registry.resume_after_reboot().await;
             }
             _ = observe.tick() => {

@@ -5,8 +5,10 @@
 mod scrape;
 mod server;
 
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use jiff::SignedDuration;
 use nemordp_types::Reason;
 use nemordp_types::operation::OperationKind;
 use prometheus_client::encoding::EncodeLabelSet;
@@ -31,15 +33,36 @@ struct Operations {
 pub struct Telemetry {
     operations: Family<Operations, Counter>,
     seconds: Family<Operations, Histogram>,
+    heard: Arc<Mutex<Option<Heard>>>,
+}
+
+/// What the control plane said of this node last.
+#[derive(Debug, Clone, Copy)]
+struct Heard {
+    clock_skew: SignedDuration,
+    doubled: bool,
 }
 
 impl Default for Telemetry {
     fn default() -> Self {
-        Self { operations: Family::default(), seconds: Family::new_with_constructor(|| Histogram::new(BUCKETS)) }
+        Self {
+            operations: Family::default(),
+            seconds: Family::new_with_constructor(|| Histogram::new(BUCKETS)),
+            heard: Arc::default(),
+        }
     }
 }
 
 impl Telemetry {
+    /// The control plane answered a heartbeat: by how much this machine's clock is ahead, whether another agent speaks too.
+    pub fn control_plane_said(&self, clock_skew: SignedDuration, doubled: bool) {
+        *self.heard.lock().unwrap_or_else(PoisonError::into_inner) = Some(Heard { clock_skew, doubled });
+    }
+
+    fn heard(&self) -> Option<Heard> {
+        *self.heard.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// An operation is over: well, or for a reason.
     pub fn operation_ended(&self, kind: OperationKind, reason: Option<Reason>, took: Duration) {
         let labels = Operations { kind: kind.word(), outcome: reason.map_or("succeeded", Reason::word) };

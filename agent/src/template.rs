@@ -9,11 +9,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures::StreamExt as _;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
-use nemordp_types::{Failure, Reason, Retry, Template, TemplateDigest};
+use nemordp_types::template::{TemplatePresence, TemplateState};
+use nemordp_types::{Bytes, Failure, Reason, Retry, Template, TemplateDigest};
 use tokio::sync::watch;
 
 use crate::host::Host;
@@ -27,7 +27,7 @@ const SILENCE: Duration = Duration::from_secs(30);
 const PAUSE: Duration = Duration::from_millis(200);
 
 /// The bytes of a template from an offset on.
-pub type Chunks = BoxStream<'static, Result<Bytes, Failure>>;
+pub type Chunks = BoxStream<'static, Result<bytes::Bytes, Failure>>;
 
 /// Where templates come from.
 pub trait Source: Send + Sync + 'static {
@@ -35,33 +35,11 @@ pub trait Source: Send + Sync + 'static {
     fn open(&self, digest: TemplateDigest, offset: u64) -> BoxFuture<'_, Result<Chunks, Failure>>;
 }
 
-/// How far a template is on this node.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Presence {
-    /// Which.
-    pub digest: TemplateDigest,
-    /// Where it stands.
-    pub state: PresenceState,
-    /// Bytes that have arrived.
-    pub fetched: u64,
-}
-
-/// Where a template stands.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum PresenceState {
-    /// On its way.
-    Fetching,
-    /// Usable.
-    Ready,
-    /// Not usable; the next one who asks makes a new attempt.
-    Failed(Failure),
-}
-
 /// Every template of this node.
 pub struct Templates<H> {
     host: Arc<H>,
     source: Arc<dyn Source>,
-    known: Mutex<HashMap<TemplateDigest, watch::Receiver<Presence>>>,
+    known: Mutex<HashMap<TemplateDigest, watch::Receiver<TemplatePresence>>>,
     fetched_total: AtomicU64,
 }
 
@@ -85,7 +63,7 @@ impl<H: Host> Templates<H> {
     }
 
     /// Begins to fetch unless it is there or on its way, and says how far it is.
-    pub fn prepare(self: &Arc<Self>, template: &Template) -> Presence {
+    pub fn prepare(self: &Arc<Self>, template: &Template) -> TemplatePresence {
         self.watch(template).borrow().clone()
     }
 
@@ -98,9 +76,9 @@ impl<H: Host> Templates<H> {
         loop {
             let now = presence.borrow_and_update().clone();
             match now.state {
-                PresenceState::Ready => return Ok(()),
-                PresenceState::Failed(failure) => return Err(failure),
-                PresenceState::Fetching => progress(now.fetched),
+                TemplateState::Ready => return Ok(()),
+                TemplateState::Failed(failure) => return Err(failure),
+                TemplateState::Fetching => progress(now.fetched.0),
             }
             if presence.changed().await.is_err() {
                 return Err(Failure::internal("fetching a template ended without a word"));
@@ -112,41 +90,45 @@ impl<H: Host> Templates<H> {
     ///
     /// # Errors
     /// The host does not answer.
-    pub async fn list(&self) -> Result<Vec<Presence>, Failure> {
+    pub async fn list(&self) -> Result<Vec<TemplatePresence>, Failure> {
         let ready = self.host.template_list().await?;
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut all: Vec<Presence> = known
+        let mut all: Vec<TemplatePresence> = known
             .values()
             .map(|presence| presence.borrow().clone())
-            .filter(|presence| !ready.contains(&presence.digest) && presence.state != PresenceState::Ready)
+            .filter(|presence| !ready.contains(&presence.digest) && presence.state != TemplateState::Ready)
             .collect();
-        all.extend(ready.into_iter().map(|digest| Presence { digest, state: PresenceState::Ready, fetched: 0 }));
+        all.extend(ready.into_iter().map(|digest| TemplatePresence {
+            digest,
+            state: TemplateState::Ready,
+            fetched: Bytes::ZERO,
+        }));
         all.sort_unstable_by_key(|presence| presence.digest);
         Ok(all)
     }
 
-    fn watch(self: &Arc<Self>, template: &Template) -> watch::Receiver<Presence> {
+    fn watch(self: &Arc<Self>, template: &Template) -> watch::Receiver<TemplatePresence> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(presence) = known.get(&template.digest) {
             let usable = match presence.borrow().state {
-                PresenceState::Fetching => presence.has_changed().is_ok(),
-                PresenceState::Ready => self.host.template_path(template.digest).exists(),
-                PresenceState::Failed(_) => false,
+                TemplateState::Fetching => presence.has_changed().is_ok(),
+                TemplateState::Ready => self.host.template_path(template.digest).exists(),
+                TemplateState::Failed(_) => false,
             };
             if usable {
                 return presence.clone();
             }
         }
-        let first = Presence { digest: template.digest, state: PresenceState::Fetching, fetched: 0 };
+        let first = TemplatePresence { digest: template.digest, state: TemplateState::Fetching, fetched: Bytes::ZERO };
         let (sender, presence) = watch::channel(first);
         known.insert(template.digest, presence.clone());
         let (this, template) = (Arc::clone(self), template.clone());
         tokio::spawn(async move {
             let state = match this.bring(&template, &sender).await {
-                Ok(()) => PresenceState::Ready,
+                Ok(()) => TemplateState::Ready,
                 Err(failure) => {
                     tracing::warn!(template = %template.name, digest = %template.digest, ?failure, "not usable");
-                    PresenceState::Failed(failure)
+                    TemplateState::Failed(failure)
                 }
             };
             sender.send_modify(|presence| presence.state = state);
@@ -154,7 +136,7 @@ impl<H: Host> Templates<H> {
         presence
     }
 
-    async fn bring(&self, template: &Template, progress: &watch::Sender<Presence>) -> Result<(), Failure> {
+    async fn bring(&self, template: &Template, progress: &watch::Sender<TemplatePresence>) -> Result<(), Failure> {
         if self.host.template_list().await?.contains(&template.digest) {
             return Ok(());
         }
@@ -165,7 +147,12 @@ impl<H: Host> Templates<H> {
         self.host.template_adopt(template).await
     }
 
-    async fn fetch(&self, template: &Template, path: &Path, progress: &watch::Sender<Presence>) -> Result<(), Failure> {
+    async fn fetch(
+        &self,
+        template: &Template,
+        path: &Path,
+        progress: &watch::Sender<TemplatePresence>,
+    ) -> Result<(), Failure> {
         let size = template.file_size.0;
         let mut part = Part::open(path, size).await?;
         let (mut fruitless, mut pause) = (0, PAUSE);
@@ -203,7 +190,7 @@ impl<H: Host> Templates<H> {
         &self,
         digest: TemplateDigest,
         part: &mut Part,
-        progress: &watch::Sender<Presence>,
+        progress: &watch::Sender<TemplatePresence>,
     ) -> Result<(), Failure> {
         let silent = |_| Failure::new(Reason::Unavailable, "the control plane fell silent while sending a template");
         let opened = tokio::time::timeout(SILENCE, self.source.open(digest, part.length())).await;
@@ -212,7 +199,7 @@ impl<H: Host> Templates<H> {
             let chunk = chunk?;
             self.fetched_total.fetch_add(u64::try_from(chunk.len()).unwrap_or(0), Ordering::Relaxed);
             part.append(chunk).await?;
-            progress.send_modify(|presence| presence.fetched = part.length());
+            progress.send_modify(|presence| presence.fetched = Bytes(part.length()));
         }
         Ok(())
     }

@@ -22,7 +22,7 @@ use crate::grpc;
 use crate::http::listener::{self, Security};
 use crate::http::{Api, metrics};
 use crate::pki::{self, Pki};
-use crate::reconcile::{Drift, NodeHealth, Reconciler, Reconcilers, ReservationReaper, SecondChance};
+use crate::reconcile::{Drift, NodeHealth, Reconciler, Reconcilers, ReservationReaper, SecondChance, TemplatesAhead};
 use crate::saga::{self, Engine, RdpProver, Settings, Tools};
 use crate::seal::{Sealer, ensure_key_file};
 use crate::telemetry::Telemetry;
@@ -266,6 +266,7 @@ pub async fn serve(
         Box::new(NodeHealth::new(tools.store.clone(), Arc::clone(&clock), config.nodes.health())),
         Box::new(ReservationReaper::new(tools.store.clone())),
         Box::new(SecondChance::new(tools.store.clone(), Arc::clone(&clock), engine.clone())),
+        Box::new(TemplatesAhead::new(tools.store.clone(), Arc::clone(&tools.provider), Arc::clone(&clock))),
         Box::new(Drift::new(tools.store.clone(), Arc::clone(&tools.provider))),
     ];
     let reconcilers = Reconcilers::new(reconcilers, Arc::clone(&clock));

@@ -185,6 +185,10 @@ fn record_nodes(nodes: &[Node], now: jiff::Timestamp) {
         set("nemordp_control_plane_node_disk_reserved_bytes", reserved.disk.0 as f64);
         let cordoned = node.policy_reason.is_some();
         set("nemordp_control_plane_node_oversold", if cordoned { 1.0 } else { 0.0 });
+        set("nemordp_control_plane_node_doubled", f64::from(u8::from(node.doubled_at.is_some())));
+        if let Some(skew) = node.clock_skew {
+            set("nemordp_control_plane_node_clock_skew_seconds", skew.as_secs_f64());
+        }
         if let Some(last) = node.last_heartbeat_at {
             set("nemordp_control_plane_node_heartbeat_age_seconds", now.duration_since(last).as_secs_f64().max(0.0));
         }
@@ -226,6 +230,15 @@ fn describe() {
         "nemordp_control_plane_capacity_orders",
         Unit::Count,
         "How many more orders of a plan alone a region takes."
+    );
+    describe_gauge!(
+        "nemordp_control_plane_node_doubled",
+        "1 while two agents speak for a node: its certificate was copied."
+    );
+    describe_gauge!(
+        "nemordp_control_plane_node_clock_skew_seconds",
+        Unit::Seconds,
+        "By which a node's clock is ahead; negative when it is behind."
     );
     crate::app::describe_desk();
     describe_gauge!(

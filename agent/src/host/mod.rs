@@ -178,6 +178,12 @@ pub trait Host: Send + Sync + 'static {
         proof_only: bool,
     ) -> impl Future<Output = Result<(), Failure>> + Send;
 
+    /// Calls to the hypervisor that never ended and that nobody waits for any more; each holds a thread. None where that
+    /// cannot happen.
+    fn abandoned_calls(&self) -> usize {
+        0
+    }
+
     /// Running totals of every running instance of ours.
     fn counters(&self) -> impl Future<Output = Result<Vec<(InstanceId, InstanceCounters)>, Failure>> + Send;
 }

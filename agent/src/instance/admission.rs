@@ -60,6 +60,24 @@ pub fn admit(record: &Record, mutation: &Mutation, kind: OperationKind) -> Resul
     }
 }
 
+/// Refuses to start what was moved away or has ended, unless it came back under a higher generation.
+///
+/// # Errors
+/// `stale_generation`.
+pub fn require_wanted_here(record: &Record, mutation: &Mutation) -> Result<(), Failure> {
+    match record.withdrawn {
+        Some(withdrawn) if mutation.pair.generation <= withdrawn => Err(Failure::new(
+            Reason::StaleGeneration,
+            format!(
+                "the instance was moved away from this node, or has ended, at generation {}: it does not start here",
+                withdrawn.0
+            ),
+        )
+        .with_field("mutation.generation")),
+        Some(_) | None => Ok(()),
+    }
+}
+
 fn stale(record: &Record, mutation: &Mutation) -> Failure {
     Failure::new(
         Reason::StaleGeneration,

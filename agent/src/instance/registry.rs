@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use nemordp_types::instance::{DesiredPower, ObservedPower};
 use nemordp_types::operation::Operation;
-use nemordp_types::{Failure, InstanceId, Reason};
+use nemordp_types::{Failure, Generation, InstanceId, Reason};
 use tokio::sync::{mpsc, oneshot};
 
 use super::Shared;
@@ -69,6 +69,10 @@ impl<H: Host> Registry<H> {
         let instances: Vec<InstanceId> = off.map(|(id, _)| *id).collect();
         let rebooted = shared.journal.boot_id().as_deref() != Some(boot_id.as_str());
         tracing::info!(instances = present.len(), records = records.len(), rebooted, off = instances.len(), "adopted");
+        // A journal that was lost remembers no boot: only what is there tells that the node has worked before.
+        if rebooted && (shared.journal.boot_id().is_some() || !present.is_empty()) {
+            shared.gate.close();
+        }
         let waiting = Mutex::new(rebooted.then_some(Waiting { instances, boot_id }));
         let registry = Arc::new(Self { shared, tasks: Mutex::default(), waiting });
         for (id, record) in records {
@@ -92,6 +96,19 @@ impl<H: Host> Registry<H> {
                 ?failure,
                 "the boot was not written down: a restart of the agent starts the instances again"
             );
+        }
+    }
+
+    /// The control plane says that an instance was moved away or has ended, and at which generation: it does not start
+    /// here any more, and is stopped if it runs. Nothing when the node knows of a higher generation.
+    pub async fn withdraw(&self, instance: InstanceId, generation: Generation) {
+        let task = lock(&self.tasks).get(&instance).cloned();
+        if let Some(task) = task {
+            let (answer, written) = oneshot::channel();
+            // A task that has ended has nothing to withdraw; otherwise nothing else may start before it is written down.
+            if task.send(Message::Withdraw { generation, answer }).await.is_ok() {
+                drop(written.await);
+            }
         }
     }
 

@@ -3,15 +3,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use nemordp_types::instance::{InstanceStatus, PowerAction};
+use nemordp_types::instance::{InstanceStatus, ObservedPower, PowerAction};
 use nemordp_types::operation::{Operation, OperationState, Stage};
-use nemordp_types::{Failure, InstanceId, Mutation, OperationId};
+use nemordp_types::{Failure, Generation, InstanceId, Mutation, OperationId};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::Shared;
 use super::admission::{self, Admission};
+use super::gate;
 use super::machine::{self, Action, Event, State};
 use super::plan::{Job, Step, Work};
 use super::step::{Found, Run};
@@ -32,6 +33,8 @@ pub(super) enum Message {
     Seen(Option<Box<HostInstance>>),
     /// Start it again after a reboot of the host.
     Resume,
+    /// It was moved away or has ended, at this generation; the answer comes when that is written down.
+    Withdraw { generation: Generation, answer: oneshot::Sender<()> },
     /// Drop what is too old; answers whether nothing is left to remember.
     Prune { answer: oneshot::Sender<bool> },
     /// End; the answer comes when nothing runs any more.
@@ -148,16 +151,10 @@ impl<H: Host> Task<H> {
                 drop(answer.send(result));
             }
             Message::Seen(seen) => self.seen(seen),
-            Message::Resume => {
-                let mutation = Mutation {
-                    operation_id: OperationId::new(self.shared.clock.as_ref(), self.shared.entropy.as_ref()),
-                    instance_id: self.record.instance_id,
-                    pair: self.record.pair,
-                };
-                let work = Work { mutation, job: Job::Power(PowerAction::Start) };
-                if let Err(failure) = self.request(work).await {
-                    tracing::warn!(instance = %self.record.instance_id, ?failure, "not started again after the host's reboot");
-                }
+            Message::Resume => self.by_itself(PowerAction::Start, "the host was rebooted").await,
+            Message::Withdraw { generation, answer } => {
+                self.withdraw(generation).await;
+                answer.send(()).ok();
             }
             Message::Prune { answer } => {
                 let over = self.prune().await;
@@ -170,6 +167,41 @@ impl<H: Host> Task<H> {
             }
         }
         false
+    }
+
+    /// Work that the agent itself begins, under the highest numbers it has seen.
+    async fn by_itself(&mut self, action: PowerAction, why: &'static str) {
+        let mutation = Mutation {
+            operation_id: OperationId::new(self.shared.clock.as_ref(), self.shared.entropy.as_ref()),
+            instance_id: self.record.instance_id,
+            pair: self.record.pair,
+        };
+        if let Err(failure) = self.request(Work { mutation, job: Job::Power(action) }).await {
+            tracing::warn!(instance = %self.record.instance_id, ?action, why, ?failure, "not done");
+        }
+    }
+
+    /// Gives up an instance that is wanted elsewhere, or nowhere: it keeps its disk, and does not run.
+    async fn withdraw(&mut self, generation: Generation) {
+        if generation < self.record.pair.generation || self.record.tombstone.is_some() {
+            return;
+        }
+        if self.record.withdrawn < Some(generation) {
+            tracing::error!(
+                instance = %self.record.instance_id, generation = generation.0,
+                "moved away or ended while this node was not heard: it does not run here any more"
+            );
+            let record = Record { withdrawn: Some(generation), ..self.record.clone() };
+            if let Err(failure) = self.shared.journal.save(&record).await {
+                tracing::error!(instance = %self.record.instance_id, ?failure, "the withdrawal was not written down");
+            }
+            // In force even so: the control plane says it again with each heartbeat.
+            self.record = record;
+        }
+        let runs = self.seen.as_ref().is_some_and(|seen| seen.power == ObservedPower::Running);
+        if runs && matches!(self.state, State::Idle) {
+            self.by_itself(PowerAction::Stop, "it was moved away or has ended").await;
+        }
     }
 
     async fn request(&mut self, work: Work) -> Result<Operation, Failure> {
@@ -185,6 +217,11 @@ impl<H: Host> Task<H> {
             return Ok(self.shared.board.operation(operation.mutation.operation_id).unwrap_or(*operation));
         }
         machine::accepts(&self.state, &work.job)?;
+        if gate::starts(&work.job) {
+            self.shared.gate.admit(&work.job)?;
+            admission::require_wanted_here(&record, &work.mutation)?;
+            record.withdrawn = None;
+        }
         let now = self.shared.clock.now();
         let operation = Operation {
             mutation: work.mutation,

@@ -18,6 +18,7 @@ use tokio::sync::watch;
 
 use crate::host::{Host, InstanceCounters};
 use crate::instance::Shared;
+use crate::instance::gate::Standing;
 use crate::uplink::Uplink;
 
 /// How long the host may take to answer.
@@ -184,6 +185,7 @@ impl<H: Host> Scrape<H> {
         let seconds = |at: Timestamp| at.duration_since(Timestamp::UNIX_EPOCH).as_secs_f64();
         let expiry = self.uplink.identity().validity().map(|(_, until)| one(seconds(until))).unwrap_or_default();
         let age = self.answered.borrow().map(|at| one(now.duration_since(at).as_secs_f64().max(0.0)));
+        let heard = self.shared.telemetry.heard();
         let build = vec![(
             vec![("version", inventory.agent_version.clone()), ("hypervisor", inventory.hypervisor.clone())],
             1.0,
@@ -213,6 +215,30 @@ impl<H: Host> Scrape<H> {
                 "Time since the control plane last answered a heartbeat",
                 Some(Unit::Seconds),
                 age.unwrap_or_default(),
+            ),
+            gauge(
+                "clock_skew",
+                "By how much this machine's clock is ahead of the control plane's, by the last heartbeat",
+                Some(Unit::Seconds),
+                heard.map(|heard| one(heard.clock_skew.as_secs_f64())).unwrap_or_default(),
+            ),
+            gauge(
+                "doubled",
+                "1 while another agent sends heartbeats with this node's certificate",
+                None,
+                heard.map(|heard| one(f64::from(u8::from(heard.doubled)))).unwrap_or_default(),
+            ),
+            gauge(
+                "abandoned",
+                "Calls to the hypervisor that never ended; each holds a thread until it does",
+                Some(Unit::Other("calls".to_owned())),
+                one(float(u64::try_from(self.shared.host.abandoned_calls()).unwrap_or(u64::MAX))),
+            ),
+            gauge(
+                "start_gate_closed",
+                "1 while nothing may start here: rebooted and not heard, or fenced",
+                None,
+                one(f64::from(u8::from(self.shared.gate.standing() != Standing::Open))),
             ),
             gauge("build_info", "Version of the agent and of what lies beneath; always 1", None, build),
         ]

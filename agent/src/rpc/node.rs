@@ -2,11 +2,10 @@
 
 use nemordp_types::node::NodeLoad;
 use nemordp_types::{Failure, Template};
-use nemordp_wire::{template, v1};
+use nemordp_wire::v1;
 
 use super::AgentService;
 use crate::host::Host;
-use crate::template::{Presence, PresenceState};
 
 impl<H: Host> AgentService<H> {
     pub(super) async fn inventory(&self) -> Result<v1::GetInventoryResponse, Failure> {
@@ -16,7 +15,7 @@ impl<H: Host> AgentService<H> {
     }
 
     pub(super) async fn templates(&self) -> Result<v1::ListTemplatesResponse, Failure> {
-        let templates = self.shared.templates.list().await?.iter().map(presence).collect();
+        let templates = self.shared.templates.list().await?.iter().map(Into::into).collect();
         Ok(v1::ListTemplatesResponse { templates })
     }
 
@@ -26,20 +25,6 @@ impl<H: Host> AgentService<H> {
     ) -> Result<v1::PrepareTemplateResponse, Failure> {
         let wanted = message.template.ok_or_else(|| Failure::field("template", "say which template"))?;
         let wanted = Template::try_from(wanted).map_err(|failure| failure.within("template"))?;
-        Ok(v1::PrepareTemplateResponse { presence: Some(presence(&self.shared.templates.prepare(&wanted))) })
-    }
-}
-
-fn presence(presence: &Presence) -> v1::TemplatePresence {
-    let (state, failure) = match &presence.state {
-        PresenceState::Fetching => (v1::TemplateState::Fetching, None),
-        PresenceState::Ready => (v1::TemplateState::Ready, None),
-        PresenceState::Failed(failure) => (v1::TemplateState::Failed, Some(failure.into())),
-    };
-    v1::TemplatePresence {
-        digest: template::encode_digest(presence.digest),
-        state: state.into(),
-        fetched_bytes: presence.fetched,
-        failure,
+        Ok(v1::PrepareTemplateResponse { presence: Some((&self.shared.templates.prepare(&wanted)).into()) })
     }
 }

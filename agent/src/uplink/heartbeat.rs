@@ -1,23 +1,26 @@
-//! Life signs, and what comes back with them: the revocation list, the wish to renew.
+//! Life signs, and what comes back with them: the revocation list, the wish to renew, what may not run here any more.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
-use nemordp_types::{Clock, Entropy, Failure, Reason};
-use nemordp_wire::{status, v1};
+use jiff::{SignedDuration, Timestamp};
+use nemordp_types::{Clock, Entropy, Failure, Generation, InstanceId, Reason};
+use nemordp_wire::{id, status, time, v1};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::{IdentityStore, Uplink};
 use crate::host::Host;
 use crate::instance::Shared;
+use crate::instance::registry::Registry;
 
 /// How long one may take.
 const DEADLINE: Duration = Duration::from_secs(15);
 /// Renewal is tried again after this long.
 const RENEW_PAUSE: Duration = Duration::from_secs(60);
+/// How far this machine's clock may be off before the agent complains.
+const CLOCK_TOLERANCE: Duration = Duration::from_secs(30);
 
 /// Sends them until it is told to stop.
 #[derive(Debug)]
@@ -28,6 +31,8 @@ pub struct Heartbeats<H> {
     pub store: IdentityStore,
     /// What is reported.
     pub shared: Arc<Shared<H>>,
+    /// Who gives up what was moved away.
+    pub registry: Arc<Registry<H>>,
     /// Where the control plane reaches the agent.
     pub agent_address: SocketAddr,
     /// The time of the last answer; none before the first one.
@@ -39,14 +44,17 @@ impl<H: Host> Heartbeats<H> {
     pub async fn run(self, stop: CancellationToken) {
         let mut seconds = self.uplink.identity().heartbeat_seconds;
         let mut renewed_at = None;
+        let mut sender = Sender::new(self.shared.entropy.as_ref());
         loop {
+            sender.beat += 1;
             let beat = tokio::select! {
                 () = stop.cancelled() => return,
-                beat = self.beat() => beat,
+                beat = self.beat(&sender) => beat,
             };
             let renew = match beat {
                 Ok(answer) => {
                     seconds = answer.heartbeat_seconds.max(1);
+                    self.heed(&answer).await;
                     self.answered.send_replace(Some(self.shared.clock.now()));
                     answer.renew
                 }
@@ -75,9 +83,35 @@ impl<H: Host> Heartbeats<H> {
         }
     }
 
-    async fn beat(&self) -> Result<v1::HeartbeatResponse, Failure> {
+    /// Takes what an answer says of this node. What may not run here is given up before anything may start.
+    async fn heed(&self, answer: &v1::HeartbeatResponse) {
+        for withdrawal in &answer.withdrawals {
+            match id::decode::<InstanceId>(&withdrawal.instance_id, "withdrawals.instance_id") {
+                Ok(instance) => self.registry.withdraw(instance, Generation(withdrawal.generation)).await,
+                Err(failure) => tracing::error!(?failure, "a withdrawal cannot be read"),
+            }
+        }
+        self.shared.gate.heard(answer.fenced);
+        let skew = SignedDuration::from_micros(answer.clock_skew_us);
+        self.shared.telemetry.control_plane_said(skew, answer.doubled);
+        if skew.unsigned_abs() >= CLOCK_TOLERANCE {
+            tracing::warn!(
+                ahead_seconds = skew.as_secs(),
+                "this machine's clock differs from the control plane's: synchronise it (timedatectl), certificates and \
+                 suspensions rest on it"
+            );
+        }
+        if answer.doubled {
+            tracing::error!(
+                "another agent sends heartbeats with this node's certificate: find it, revoke the certificate and enroll \
+                 this machine again with a ticket bound to its id"
+            );
+        }
+    }
+
+    async fn beat(&self, sender: &Sender) -> Result<v1::HeartbeatResponse, Failure> {
         let late = |_| Failure::new(Reason::Unavailable, "the control plane did not answer in time");
-        let answer = tokio::time::timeout(DEADLINE, self.ask()).await.map_err(late)??;
+        let answer = tokio::time::timeout(DEADLINE, self.ask(sender)).await.map_err(late)??;
         if let Some(list) = &answer.revocations {
             let serials: Vec<Vec<u8>> = list.serials.iter().map(|serial| serial.to_vec()).collect();
             // In force first: a full disk must not keep a revoked certificate alive.
@@ -87,7 +121,7 @@ impl<H: Host> Heartbeats<H> {
         Ok(answer)
     }
 
-    async fn ask(&self) -> Result<v1::HeartbeatResponse, Failure> {
+    async fn ask(&self, sender: &Sender) -> Result<v1::HeartbeatResponse, Failure> {
         let inventory = self.shared.host.inventory().await?;
         let load = nemordp_types::node::NodeLoad { clones: self.shared.clones(), ..self.shared.host.load().await? };
         let request = v1::HeartbeatRequest {
@@ -96,9 +130,27 @@ impl<H: Host> Heartbeats<H> {
             instances: self.shared.board.statuses().iter().map(Into::into).collect(),
             revocation_number: self.uplink.revocations().number(),
             agent_address: self.agent_address.to_string(),
+            session_id: bytes::Bytes::copy_from_slice(&sender.session),
+            beat: sender.beat,
+            sent_at_us: time::encode(self.shared.clock.now()),
+            templates: self.shared.templates.list().await?.iter().map(Into::into).collect(),
         };
         let mut control = self.uplink.control().await?;
         control.heartbeat(request).await.map(tonic::Response::into_inner).map_err(|s| status::from_status(&s))
+    }
+}
+
+/// Which process of an agent sends, and how often it has: two that send with one certificate are told apart.
+struct Sender {
+    session: [u8; 16],
+    beat: u64,
+}
+
+impl Sender {
+    fn new(entropy: &dyn Entropy) -> Self {
+        let mut session = [0u8; 16];
+        entropy.fill(&mut session);
+        Self { session, beat: 0 }
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -106,6 +106,10 @@ pub(crate) struct ControlState {
     pub(crate) renew: AtomicBool,
     pub(crate) revocations: Mutex<Option<v1::RevocationList>>,
     pub(crate) last_heartbeat: Mutex<Option<v1::HeartbeatRequest>>,
+    pub(crate) withdrawals: Mutex<Vec<v1::Withdrawal>>,
+    pub(crate) fenced: AtomicBool,
+    pub(crate) clock_skew_us: AtomicI64,
+    pub(crate) doubled: AtomicBool,
 }
 
 #[derive(Clone)]
@@ -138,6 +142,10 @@ impl ControlPlane {
             renew: AtomicBool::new(false),
             revocations: Mutex::default(),
             last_heartbeat: Mutex::default(),
+            withdrawals: Mutex::default(),
+            fenced: AtomicBool::new(false),
+            clock_skew_us: AtomicI64::new(0),
+            doubled: AtomicBool::new(false),
         });
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -213,7 +221,15 @@ impl Control for Service {
         let revocations = revocations.filter(|list| list.number > message.revocation_number);
         *self.0.last_heartbeat.lock().unwrap() = Some(message);
         let renew = self.0.renew.load(Ordering::SeqCst);
-        Ok(Response::new(v1::HeartbeatResponse { heartbeat_seconds: 1, revocations, renew }))
+        Ok(Response::new(v1::HeartbeatResponse {
+            heartbeat_seconds: 1,
+            revocations,
+            renew,
+            withdrawals: self.0.withdrawals.lock().unwrap().clone(),
+            fenced: self.0.fenced.load(Ordering::SeqCst),
+            clock_skew_us: self.0.clock_skew_us.load(Ordering::SeqCst),
+            doubled: self.0.doubled.load(Ordering::SeqCst),
+        }))
     }
 
     type FetchTemplateStream = Pin<Box<dyn Stream<Item = Result<v1::TemplateChunk, Status>> + Send>>;
@@ -254,6 +270,8 @@ pub(crate) struct Node {
     pub(crate) running: Option<Running>,
     pub(crate) stop: CancellationToken,
     pub(crate) clock: Arc<dyn Clock>,
+    /// Starts instances after a reboot without asking.
+    pub(crate) at_once: bool,
 }
 
 pub(crate) fn config(control: &ControlPlane, folder: &Path, extra: &str) -> Config {
@@ -303,13 +321,18 @@ impl Node {
             running: None,
             stop: CancellationToken::new(),
             clock,
+            at_once: false,
         };
         node.boot().await;
         node
     }
 
     pub(crate) fn config(&self) -> Config {
-        config(&self.control, self.folder.path(), &self.extra)
+        let mut config = config(&self.control, self.folder.path(), &self.extra);
+        if self.at_once {
+            config.start_after_reboot = nemordp_agent::config::StartAfterReboot::AtOnce;
+        }
+        config
     }
 
     /// Starts the agent on the host that is there.

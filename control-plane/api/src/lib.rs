@@ -28,8 +28,8 @@ pub use event::{Event, EventPage};
 pub use instance::{Instance, InstanceLifecycle, InstancePage, InstancePower};
 pub use key::{ApiKey, ApiKeyPage, ApiScope, CreatedApiKey, NewApiKey};
 pub use node::{
-    CreatedTicket, NewTicket, Node, NodeAvailability, NodeLoad, NodePage, NodePolicy, NodePool, Overcommit, Ticket,
-    TicketPage,
+    CreatedTicket, FenceNode, NewTicket, Node, NodeAvailability, NodeLoad, NodePage, NodePolicy, NodePool,
+    NodeTemplate, NodeTemplateState, Overcommit, Ticket, TicketPage,
 };
 pub use operation::{Operation, OperationKind, OperationPage, OperationStatus, OperationStep, StepState};
 pub use order::{NewOrder, Order, OrderPage, OrderState};

@@ -3,11 +3,11 @@
 use std::fmt;
 
 use jiff::Timestamp;
-use nemordp_types::{Bytes, MiB, NodeId, RegionName, StorageClass, TicketId, Vcpu};
+use nemordp_types::{Bytes, MiB, NodeId, RegionName, StorageClass, TemplateDigest, TicketId, Vcpu};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::page::page;
+use crate::page::{Fault, page};
 use crate::word::words;
 
 words! {
@@ -79,6 +79,42 @@ pub struct NodeLoad {
     pub clones: u32,
 }
 
+words! {
+    /// Where a template stands on a node.
+    NodeTemplateState {
+        /// On its way.
+        Fetching = "fetching",
+        /// Usable.
+        Ready = "ready",
+        /// Not usable; it is tried again.
+        Failed = "failed",
+    }
+}
+
+/// A template on a node, or on its way to it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct NodeTemplate {
+    /// Which.
+    #[schema(value_type = String, example = "sha256:9f86…")]
+    pub digest: TemplateDigest,
+    /// Where it stands.
+    pub state: NodeTemplateState,
+    /// What has arrived of it, while it is on its way.
+    #[schema(value_type = u64)]
+    pub fetched_bytes: Bytes,
+    /// Why it is not usable.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<Fault>,
+}
+
+/// An operator's word that a node is off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct FenceNode {
+    /// Must be true: the machine is off, and somebody has made sure that it stays off.
+    pub confirmed_off: bool,
+}
+
 /// A node.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Node {
@@ -133,6 +169,17 @@ pub struct Node {
     /// How loaded it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub load: Option<NodeLoad>,
+    /// Templates on it and on their way to it.
+    #[serde(default)]
+    pub templates: Vec<NodeTemplate>,
+    /// Seconds by which its clock is ahead of the control plane's; negative when it is behind.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clock_skew_seconds: Option<f64>,
+    /// When two agents were found to speak for it: its certificate was copied. It takes no new instances until it has
+    /// enrolled again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub doubled_at: Option<Timestamp>,
     /// When its last heartbeat arrived.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, format = DateTime)]

@@ -50,6 +50,10 @@ words! {
         NodeAvailabilityChanged = "node.availability_changed",
         /// A node reports less than is reserved on it.
         NodeOversold = "node.oversold",
+        /// Two agents were found to speak for a node: its certificate was copied.
+        NodeDoubled = "node.doubled",
+        /// A node's clock went wrong, or right again.
+        NodeClockSkewed = "node.clock_skewed",
         /// A certificate was revoked.
         CertificateRevoked = "certificate.revoked",
         /// A ticket came again with another key.

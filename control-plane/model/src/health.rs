@@ -3,9 +3,12 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use nemordp_types::Failure;
 use nemordp_types::node::NodeAvailability;
+use nemordp_types::{Failure, Reason};
 use serde::{Deserialize, Serialize};
+
+/// How far a node's clock may be off. Certificates, suspensions and usage rest on it.
+pub const CLOCK_TOLERANCE: Duration = Duration::from_secs(30);
 
 /// After which silence a node is suspect, and lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,9 +61,39 @@ impl HealthPolicy {
     }
 }
 
+/// Whether an operator's word that a node is off can be believed: not while it speaks.
+///
+/// # Errors
+/// `conflict`, with what to do first.
+pub fn may_be_fenced(availability: NodeAvailability) -> Result<(), Failure> {
+    let refuse = |message: &str| Err(Failure::new(Reason::Conflict, message).with_field("availability"));
+    match availability {
+        NodeAvailability::Lost | NodeAvailability::Fenced => Ok(()),
+        NodeAvailability::Available => refuse(
+            "the node still sends heartbeats, so it is not off: switch the machine off, and fence it once it is lost",
+        ),
+        NodeAvailability::Suspect => refuse(
+            "the node's heartbeats stopped only just now: make sure that the machine is off, and fence it once it is lost",
+        ),
+        NodeAvailability::Unknown => {
+            refuse("the node has not sent a heartbeat since it enrolled or was unfenced: there is nothing to fence")
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_a_node_that_is_lost_can_be_fenced() {
+        use NodeAvailability::{Available, Fenced, Lost, Suspect, Unknown};
+        for (availability, may) in
+            [(Lost, true), (Fenced, true), (Available, false), (Suspect, false), (Unknown, false)]
+        {
+            assert_eq!(may_be_fenced(availability).is_ok(), may, "{availability:?}");
+        }
+    }
 
     #[test]
     fn silence_makes_suspect_then_lost_and_a_heartbeat_heals() {

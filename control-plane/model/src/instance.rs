@@ -105,6 +105,14 @@ impl Instance {
         status.pair > self.pair()
     }
 
+    /// Whether a node that reports this may not run it any more: it was moved away since, or has ended. Never when the
+    /// node knows more than the store does, which then has no say.
+    #[must_use]
+    pub fn is_withdrawn_from(&self, node: NodeId, status: &InstanceStatus) -> bool {
+        let moved = self.node_id != node && status.pair.generation < self.generation;
+        !self.is_behind(status) && (moved || !self.lifecycle.is_live())
+    }
+
     /// Refuses everything but deletion unless it was handed over.
     pub fn require_active(&self) -> Result<(), Failure> {
         if self.lifecycle == Lifecycle::Active {

@@ -17,13 +17,14 @@ pub mod placement;
 pub mod plan;
 pub mod region;
 pub mod saga;
+pub mod session;
 pub mod tenant;
 pub mod ticket;
 pub mod word;
 
 pub use api_key::{ApiKey, ApiScope, ApiScopes};
 pub use event::{Event, EventKind};
-pub use health::HealthPolicy;
+pub use health::{CLOCK_TOLERANCE, HealthPolicy};
 pub use instance::{Instance, Lifecycle};
 pub use label::Label;
 pub use node::{Node, Overcommit};

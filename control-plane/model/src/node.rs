@@ -1,10 +1,12 @@
 //! A node as the control plane keeps it.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use nemordp_types::node::{NodeAvailability, NodeInventory, NodeLoad, NodePolicy, PoolInventory, Reserved};
+use nemordp_types::template::TemplatePresence;
 use nemordp_types::{Bytes, Failure, MiB, NodeAddress, NodeId, RegionName, Vcpu};
 use serde::{Deserialize, Serialize};
 
+use crate::health::CLOCK_TOLERANCE;
 use crate::label::Label;
 
 /// How much more is sold than a node has, in percent of what it has.
@@ -86,6 +88,12 @@ pub struct Node {
     pub inventory: NodeInventory,
     /// How loaded it is, as it said last.
     pub load: Option<NodeLoad>,
+    /// Templates on it and on their way to it, as it said last.
+    pub template_presence: Vec<TemplatePresence>,
+    /// Its clock minus ours, as its last heartbeat showed it.
+    pub clock_skew: Option<SignedDuration>,
+    /// When two agents were found to speak for it; none while one does.
+    pub doubled_at: Option<Timestamp>,
     /// When its last heartbeat arrived.
     pub last_heartbeat_at: Option<Timestamp>,
     /// What is reserved on it, over all its pools.
@@ -96,6 +104,12 @@ pub struct Node {
     pub enrolled_at: Timestamp,
     /// When the operator or a reconciler last changed it.
     pub updated_at: Timestamp,
+}
+
+/// Whether a clock that is off by this much needs somebody to look.
+#[must_use]
+pub fn is_clock_wrong(skew: SignedDuration) -> bool {
+    skew.unsigned_abs() >= CLOCK_TOLERANCE
 }
 
 #[cfg(test)]

@@ -20,7 +20,8 @@ use nemordp_types::guest::{Account, GuestSession};
 use nemordp_types::instance::InstanceStatus;
 use nemordp_types::node::{NodeInventory, NodeLoad};
 use nemordp_types::operation::Operation;
-use nemordp_types::{Failure, InstanceId, LoginName, Mutation, NodeAddress, NodeId, OperationId};
+use nemordp_types::template::{TemplatePresence, TemplateState};
+use nemordp_types::{Bytes, Failure, InstanceId, LoginName, Mutation, NodeAddress, NodeId, OperationId, Template};
 
 pub use change::Change;
 pub use follow::{Pace, Progress, apply};
@@ -109,6 +110,20 @@ pub trait Provider: Send + Sync + fmt::Debug {
 
     /// Desktop sessions that are open inside the guest.
     fn sessions<'a>(&'a self, place: &'a Place, id: InstanceId) -> BoxFuture<'a, Result<Vec<GuestSession>, Failure>>;
+
+    /// Has the place fetch a template ahead of the first order, unless it has it; says how far it is. A place that gets
+    /// its templates in another way has nothing to do.
+    ///
+    /// # Errors
+    /// As for any read; what keeps the template from arriving stands in the answer.
+    fn template_prepare<'a>(
+        &'a self,
+        _place: &'a Place,
+        template: &'a Template,
+    ) -> BoxFuture<'a, Result<TemplatePresence, Failure>> {
+        let presence = TemplatePresence { digest: template.digest, state: TemplateState::Ready, fetched: Bytes::ZERO };
+        Box::pin(std::future::ready(Ok(presence)))
+    }
 
     /// What the place is and offers, and how loaded it is now.
     fn inventory<'a>(&'a self, place: &'a Place) -> BoxFuture<'a, Result<(NodeInventory, NodeLoad), Failure>>;

@@ -1,6 +1,7 @@
 //! How a machine becomes a node, stays one, and says that it lives.
 
 use nemordp_model::Label;
+use nemordp_model::node::is_clock_wrong;
 use nemordp_store::{HeartbeatOutcome, NewCertificate, NodeEnroll, NodeHeartbeat, TicketStanding};
 use nemordp_types::node::NodeInventory;
 use nemordp_types::{Failure, NodeAddress, NodeId};
@@ -96,6 +97,15 @@ impl App {
         }
         if !outcome.unknown.is_empty() {
             tracing::warn!(node_id = %node_id, instances = ?outcome.unknown, "the node has instances of ours that the store does not know");
+        }
+        if outcome.doubled {
+            tracing::error!(
+                node_id = %node_id, address = %beat.agent_address,
+                "two agents speak for this node, its certificate was copied: revoke it and enroll the machine again"
+            );
+        }
+        if let Some(skew) = outcome.clock_skew.filter(|skew| is_clock_wrong(*skew)) {
+            tracing::warn!(node_id = %node_id, skew_seconds = skew.as_secs(), "the node's clock is wrong");
         }
         Ok(outcome)
     }

@@ -41,6 +41,41 @@ impl App {
         Ok(self.store.node_set_policy(id, policy, intention).await?)
     }
 
+    /// Believes an operator that a node which is lost is off, so that what it held may be built elsewhere.
+    ///
+    /// # Errors
+    /// `not_found`; `conflict` while the node speaks, or spoke a moment ago.
+    pub async fn node_fence(
+        &self,
+        id: NodeId,
+        confirmed_off: bool,
+        intention: Option<&Idempotency<'_, Node>>,
+    ) -> Result<Once<Node>, Failure> {
+        if !confirmed_off {
+            return Err(Failure::field(
+                "confirmed_off",
+                "make sure that the machine is off and stays off, and say so with true: its instances would run twice",
+            ));
+        }
+        let once = self.store.node_fence(id, intention).await?;
+        tracing::warn!(node_id = %id, "fenced: an operator states that it is off");
+        Ok(once)
+    }
+
+    /// Lets a fenced node work again; what was moved away from it stays withdrawn.
+    ///
+    /// # Errors
+    /// `not_found`.
+    pub async fn node_unfence(
+        &self,
+        id: NodeId,
+        intention: Option<&Idempotency<'_, Node>>,
+    ) -> Result<Once<Node>, Failure> {
+        let once = self.store.node_unfence(id, intention).await?;
+        tracing::warn!(node_id = %id, "unfenced: its next heartbeat makes it available");
+        Ok(once)
+    }
+
     /// Refuses a node's certificate from now on and lets it take no new instances. It comes back with a ticket that is
     /// bound to its id.
     ///

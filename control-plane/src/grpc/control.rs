@@ -6,10 +6,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::{Stream, StreamExt as _};
-use nemordp_store::NodeHeartbeat;
+use nemordp_model::session::AgentSession;
+use nemordp_store::{NodeHeartbeat, Sender, Signs, Withdrawal};
 use nemordp_types::instance::InstanceStatus;
-use nemordp_types::node::{NodeInventory, NodeLoad};
-use nemordp_types::{Failure, NodeAddress, NodeId, TemplateDigest};
+use nemordp_types::node::{NodeAvailability, NodeInventory, NodeLoad};
+use nemordp_types::template::{TemplatePresence, TemplateState};
+use nemordp_types::{Bytes, Failure, NodeAddress, NodeId, TemplateDigest};
 use nemordp_wire::identity::Role;
 use nemordp_wire::mtls::require;
 use nemordp_wire::status::to_status;
@@ -94,6 +96,7 @@ impl Control {
         let missing = |field: &str| Failure::field(field, "must be present");
         let inventory = request.inventory.ok_or_else(|| missing("inventory"))?;
         let instances = request.instances.into_iter().map(InstanceStatus::try_from).collect::<Result<_, _>>();
+        let signs = signs(&request)?;
         let beat = NodeHeartbeat {
             agent_address: address(&request.agent_address)?,
             inventory: NodeInventory::try_from(inventory).map_err(|failure| failure.within("inventory"))?,
@@ -102,8 +105,9 @@ impl Control {
                 None => NodeLoad::default(),
             },
             instances: instances.map_err(|failure: Failure| failure.within("instances"))?,
+            signs,
         };
-        self.app.heartbeat(node_id, beat).await?;
+        let outcome = self.app.heartbeat(node_id, beat).await?;
         let number = self.app.pki.revocations().number();
         let revocations = if request.revocation_number < number {
             let list = self.app.store.revocation_list().await?;
@@ -113,7 +117,16 @@ impl Control {
             None
         };
         let renew = self.answer_was_lost(node_id, serial).await?;
-        Ok(v1::HeartbeatResponse { heartbeat_seconds: self.heartbeat_seconds(), revocations, renew })
+        let skew_us = outcome.clock_skew.map_or(0, |skew| i64::try_from(skew.as_micros()).unwrap_or(i64::MAX));
+        Ok(v1::HeartbeatResponse {
+            heartbeat_seconds: self.heartbeat_seconds(),
+            revocations,
+            renew,
+            withdrawals: outcome.withdrawn.iter().map(withdrawal).collect(),
+            fenced: outcome.availability == NodeAvailability::Fenced,
+            clock_skew_us: skew_us,
+            doubled: outcome.doubled,
+        })
     }
 
     /// Whether the node shows an older certificate than the store has for it: the answer to its renewal was lost. Its own
@@ -125,6 +138,35 @@ impl Control {
         let renewed = self.renewed.lock().unwrap_or_else(PoisonError::into_inner);
         Ok(renewed.get(&node_id).is_none_or(|at| at.elapsed() >= RENEWAL_PAUSE))
     }
+}
+
+/// What an agent says of itself; an older one says less.
+fn signs(request: &v1::HeartbeatRequest) -> Result<Signs, Failure> {
+    let session = AgentSession::from_wire(&request.session_id)?;
+    let mut templates = request
+        .templates
+        .iter()
+        .map(|presence| TemplatePresence::try_from(presence.clone()))
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|failure| failure.within("templates"))?;
+    if templates.is_empty()
+        && let Some(inventory) = &request.inventory
+    {
+        let ready = inventory.templates.iter().map(|digest| {
+            let digest = nemordp_wire::template::decode_digest(digest).map_err(|f| f.within("inventory.templates"))?;
+            Ok(TemplatePresence { digest, state: TemplateState::Ready, fetched: Bytes::ZERO })
+        });
+        templates = ready.collect::<Result<_, Failure>>()?;
+    }
+    let sent_at = match request.sent_at_us {
+        0 => None,
+        sent_at => Some(nemordp_wire::time::decode(sent_at, "sent_at_us")?),
+    };
+    Ok(Signs { sender: session.map(|session| Sender { session, beat: request.beat }), sent_at, templates })
+}
+
+fn withdrawal(withdrawal: &Withdrawal) -> v1::Withdrawal {
+    v1::Withdrawal { instance_id: id::encode(&withdrawal.instance_id), generation: withdrawal.generation.0 }
 }
 
 fn address(text: &str) -> Result<NodeAddress, Failure> {

@@ -150,6 +150,8 @@ fn ordinary_routes() -> OpenApiRouter<Api> {
         .routes(routes!(v1::nodes::cordon::cordon))
         .routes(routes!(v1::nodes::uncordon::uncordon))
         .routes(routes!(v1::nodes::revoke::revoke))
+        .routes(routes!(v1::nodes::fence::fence))
+        .routes(routes!(v1::nodes::unfence::unfence))
         .routes(routes!(v1::nodes::tickets::list::list))
         .routes(routes!(v1::nodes::tickets::create::create))
         .routes(routes!(v1::keys::list::list))

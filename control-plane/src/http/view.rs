@@ -7,7 +7,7 @@ use nemordp_model as model;
 use nemordp_store::{Paged, RegisteredTemplate};
 use nemordp_types::instance::{DesiredPower, ObservedPower};
 use nemordp_types::node::{Acceleration, NodeAvailability, NodePolicy};
-use nemordp_types::template::{Personalisation, RdpSecurity};
+use nemordp_types::template::{Personalisation, RdpSecurity, TemplatePresence, TemplateState};
 
 use super::request::cursor;
 
@@ -219,10 +219,22 @@ pub(super) fn node(node: &model::Node) -> api::Node {
             io_pressure_percent: load.io_pressure,
             clones: load.clones,
         }),
+        templates: node.template_presence.iter().map(node_template).collect(),
+        clock_skew_seconds: node.clock_skew.map(|skew| skew.as_secs_f64()),
+        doubled_at: node.doubled_at,
         last_heartbeat_at: node.last_heartbeat_at,
         enrolled_at: node.enrolled_at,
         updated_at: node.updated_at,
     }
+}
+
+fn node_template(presence: &TemplatePresence) -> api::NodeTemplate {
+    let (state, failure) = match &presence.state {
+        TemplateState::Fetching => (api::NodeTemplateState::Fetching, None),
+        TemplateState::Ready => (api::NodeTemplateState::Ready, None),
+        TemplateState::Failed(failure) => (api::NodeTemplateState::Failed, Some(api::Fault::from(failure))),
+    };
+    api::NodeTemplate { digest: presence.digest, state, fetched_bytes: presence.fetched, failure }
 }
 
 pub(super) fn ticket(ticket: &model::Ticket) -> api::Ticket {

@@ -7,6 +7,7 @@ mod drift;
 mod node_health;
 mod reservation_reaper;
 mod second_chance;
+mod template_presence;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -24,6 +25,7 @@ pub use drift::{Drift, Finding};
 pub use node_health::NodeHealth;
 pub use reservation_reaper::ReservationReaper;
 pub use second_chance::SecondChance;
+pub use template_presence::TemplatesAhead;
 
 /// Compares and acts.
 pub trait Reconciler: Send + Sync + std::fmt::Debug {
@@ -156,6 +158,11 @@ fn describe() {
         "nemordp_drift_findings",
         Unit::Count,
         "Instances about which nodes and store disagree, by finding."
+    );
+    describe_gauge!(
+        "nemordp_template_presence",
+        Unit::Count,
+        "Registered templates on nodes that take new instances, by state."
     );
     describe_gauge!("nemordp_saga_stuck", Unit::Count, "Stuck sagas: each waits for its node or for a human.");
     describe_histogram!("nemordp_reconciler_run_seconds", Unit::Seconds, "Time that a reconciler's run took.");

@@ -2,10 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use nemordp_model::{EventKind, Instance, node::pool_capacity};
+use jiff::{SignedDuration, Timestamp};
+use nemordp_model::node::{is_clock_wrong, pool_capacity};
+use nemordp_model::{EventKind, Instance};
 use nemordp_types::instance::InstanceStatus;
 use nemordp_types::node::{NodeAvailability, NodeInventory, NodeLoad, NodePolicy};
-use nemordp_types::{Bytes, Failure, InstanceId, NodeAddress, NodeId, StorageClass};
+use nemordp_types::template::TemplatePresence;
+use nemordp_types::{Bytes, Failure, Generation, InstanceId, NodeAddress, NodeId, StorageClass};
 use serde_json::json;
 
 use crate::Store;
@@ -14,6 +17,7 @@ use crate::error::Result;
 use crate::event::Subject;
 use crate::instance;
 use crate::node::{MISSING, overcommit};
+use crate::node_session::{self, Sender};
 use crate::sql::{Query, values};
 use crate::transaction::{Sql as _, Tx};
 
@@ -28,6 +32,28 @@ pub struct NodeHeartbeat {
     pub load: NodeLoad,
     /// What it runs.
     pub instances: Vec<InstanceStatus>,
+    /// What it says of itself beside that.
+    pub signs: Signs,
+}
+
+/// What a life sign says of the agent; an older agent says less.
+#[derive(Debug, Clone, Default)]
+pub struct Signs {
+    /// Which process sent it.
+    pub sender: Option<Sender>,
+    /// What the node's clock showed.
+    pub sent_at: Option<Timestamp>,
+    /// Templates on the node and on their way to it.
+    pub templates: Vec<TemplatePresence>,
+}
+
+/// An instance that a node reported and may not run any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Withdrawal {
+    /// Which.
+    pub instance_id: InstanceId,
+    /// The generation of what is wanted now, on another node or nowhere.
+    pub generation: Generation,
 }
 
 /// What a life sign showed.
@@ -43,6 +69,12 @@ pub struct HeartbeatOutcome {
     pub behind: Vec<InstanceId>,
     /// Instances that carry our mark but that no order owns.
     pub unknown: Vec<InstanceId>,
+    /// Instances that it may not run any more.
+    pub withdrawn: Vec<Withdrawal>,
+    /// Its clock minus ours.
+    pub clock_skew: Option<SignedDuration>,
+    /// Whether two agents speak for it.
+    pub doubled: bool,
 }
 
 /// What of a node is reserved beyond what it has to sell, in words for the operator; empty when nothing is.
@@ -167,6 +199,9 @@ async fn observe_in_tx(tx: &mut Tx, id: NodeId, beat: &NodeHeartbeat, outcome: &
         if instance.is_behind(status) {
             outcome.behind.push(instance.id);
         }
+        if instance.is_withdrawn_from(id, status) {
+            outcome.withdrawn.push(Withdrawal { instance_id: instance.id, generation: instance.generation });
+        }
         // A node that the instance was moved away from has no say any more.
         if instance.node_id != id || instance.observed.as_ref() == Some(status) {
             continue;
@@ -179,8 +214,8 @@ async fn observe_in_tx(tx: &mut Tx, id: NodeId, beat: &NodeHeartbeat, outcome: &
 
 async fn beat_in_tx(tx: &mut Tx, id: NodeId, beat: &NodeHeartbeat) -> Result<HeartbeatOutcome> {
     let now = tx.now;
-    let sql = "SELECT availability FROM node WHERE id = $1";
-    let locked = "SELECT availability FROM node WHERE id = $1 FOR UPDATE";
+    let sql = "SELECT availability, clock_skew_us FROM node WHERE id = $1";
+    let locked = "SELECT availability, clock_skew_us FROM node WHERE id = $1 FOR UPDATE";
     let query = Query::new("node", sql, values![id]).on_postgres(locked);
     let row = tx.fetch_optional(query).await?.ok_or(MISSING)?;
     let before: NodeAvailability = row.get("availability")?;
@@ -193,20 +228,63 @@ async fn beat_in_tx(tx: &mut Tx, id: NodeId, beat: &NodeHeartbeat) -> Result<Hea
         | NodeAvailability::Lost => NodeAvailability::Available,
     };
     let oversold = !inventory_in_tx(tx, id, &beat.inventory).await?.is_empty();
-    let sql = "UPDATE node SET load = $2, last_heartbeat_at = $3, agent_address = $4, availability = $5, \
+    let clock_skew = beat.signs.sent_at.map(|sent_at| sent_at.duration_since(now));
+    // While two agents speak for the node, commands keep going where the first of them listens.
+    let sql = "UPDATE node SET load = $2, last_heartbeat_at = $3, availability = $5, template_presence = $6, \
+               clock_skew_us = $7, agent_address = CASE WHEN doubled_at IS NULL THEN $4 ELSE agent_address END, \
                availability_changed_at = CASE WHEN availability = $5 THEN availability_changed_at ELSE $3 END \
                WHERE id = $1";
-    let values = values![id, codec::json(&beat.load)?, now, beat.agent_address, availability];
+    let skew_us = clock_skew.map(|skew| i64::try_from(skew.as_micros()).unwrap_or(i64::MAX));
+    let (load, templates) = (codec::json(&beat.load)?, codec::json(&beat.signs.templates)?);
+    let values = values![id, load, now, beat.agent_address, availability, templates, skew_us];
     tx.execute_one(Query::new("node", sql, values), MISSING).await?;
     if availability != before {
         let body = json!({ "from": before, "to": availability });
         tx.event(EventKind::NodeAvailabilityChanged, Subject::node(id), body).await?;
     }
+    let skew_before = row.get::<Option<i64>>("clock_skew_us")?.map(SignedDuration::from_micros);
+    tell_clock(tx, id, skew_before, clock_skew).await?;
+    let doubled = sender_in_tx(tx, id, beat).await?;
     let sql = "SELECT policy FROM node WHERE id = $1";
     let policy = tx.fetch_optional(Query::new("node", sql, values![id])).await?.ok_or(MISSING)?.get("policy")?;
-    let mut outcome = HeartbeatOutcome { policy, availability, oversold, behind: Vec::new(), unknown: Vec::new() };
+    let mut outcome = HeartbeatOutcome {
+        policy,
+        availability,
+        oversold,
+        behind: Vec::new(),
+        unknown: Vec::new(),
+        withdrawn: Vec::new(),
+        clock_skew,
+        doubled,
+    };
     observe_in_tx(tx, id, beat, &mut outcome).await?;
     Ok(outcome)
+}
+
+/// Tells when a clock went wrong, and when it is right again.
+async fn tell_clock(
+    tx: &mut Tx,
+    id: NodeId,
+    before: Option<SignedDuration>,
+    now: Option<SignedDuration>,
+) -> Result<()> {
+    let Some(skew) = now else { return Ok(()) };
+    let wrong = is_clock_wrong(skew);
+    if wrong == before.is_some_and(is_clock_wrong) {
+        return Ok(());
+    }
+    let body = json!({ "skew_seconds": skew.as_secs(), "wrong": wrong });
+    tx.event(EventKind::NodeClockSkewed, Subject::node(id), body).await
+}
+
+/// Takes note of which process speaks; gives whether two do.
+async fn sender_in_tx(tx: &mut Tx, id: NodeId, beat: &NodeHeartbeat) -> Result<bool> {
+    let Some(sender) = beat.signs.sender else { return Ok(false) };
+    if node_session::note_in_tx(tx, id, sender, beat.agent_address).await? {
+        node_session::doubled_in_tx(tx, id).await?;
+    }
+    let sql = "SELECT id FROM node WHERE id = $1 AND doubled_at IS NOT NULL";
+    Ok(tx.fetch_optional(Query::new("node", sql, values![id])).await?.is_some())
 }
 
 impl Store {

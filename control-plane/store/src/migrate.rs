@@ -41,6 +41,11 @@ migrations! {
     20 "0020_reservation_sequence",
     21 "0021_customer_order_placement",
     22 "0022_node_policy_reason",
+    50 "0050_node_template_presence",
+    51 "0051_node_clock_skew",
+    52 "0052_node_doubled_at",
+    53 "0053_node_session",
+    54 "0054_certificate_flagged_at",
 }
 
 /// SQLite's words and PostgreSQL's, outside of comments.

@@ -1,5 +1,6 @@
 //! Nodes: enrollment, policy, availability, listing.
 
+use jiff::SignedDuration;
 use nemordp_model::{EventKind, Label, Node, Overcommit};
 use nemordp_types::node::{NodeAvailability, NodeInventory, NodePolicy, Reserved};
 use nemordp_types::{Failure, NodeAddress, NodeId, Reason, RegionName};
@@ -12,6 +13,7 @@ use crate::error::{Result, StoreError};
 use crate::event::Subject;
 use crate::heartbeat;
 use crate::idempotency::{Idempotency, Once, once};
+use crate::node_session;
 use crate::page::{Page, Paged};
 use crate::sql::{Query, Row, values};
 use crate::ticket::{self, TicketStanding};
@@ -22,7 +24,8 @@ pub(crate) const MISSING: StoreError = StoreError::NotFound { noun: NodeId::NOUN
 macro_rules! columns {
     () => {
         "id, name, region, agent_address, policy, policy_reason, availability, availability_changed_at, vcpu_percent, memory_percent, \
-         vcpu_used, memory_used_mib, inventory, load, last_heartbeat_at, certificate_serial, enrolled_at, updated_at, \
+         vcpu_used, memory_used_mib, inventory, load, template_presence, clock_skew_us, doubled_at, last_heartbeat_at, \
+         certificate_serial, enrolled_at, updated_at, \
          (SELECT CAST(COALESCE(SUM(p.used_bytes), 0) AS BIGINT) FROM node_pool p WHERE p.node_id = node.id) AS disk_used"
     };
 }
@@ -66,6 +69,9 @@ fn node(row: &Row) -> Result<Node> {
         overcommit: overcommit(row)?,
         inventory: row.json("inventory")?,
         load: row.json_opt("load")?,
+        template_presence: row.json("template_presence")?,
+        clock_skew: row.get::<Option<i64>>("clock_skew_us")?.map(SignedDuration::from_micros),
+        doubled_at: row.get("doubled_at")?,
         last_heartbeat_at: row.get("last_heartbeat_at")?,
         reserved: Reserved {
             vcpu: row.get("vcpu_used")?,
@@ -117,6 +123,7 @@ async fn insert(tx: &mut Tx, new: &NodeEnroll, region: &RegionName, overcommit: 
 async fn enroll_again(tx: &mut Tx, new: &NodeEnroll) -> Result<()> {
     let now = tx.now;
     certificate::revoke_all_in_tx(tx, new.node_id).await?;
+    node_session::forget_in_tx(tx, new.node_id).await?;
     let sql = "UPDATE node SET agent_address = $2, certificate_serial = $3, updated_at = $4 \
                WHERE id = $1 AND policy <> 'decommissioned'";
     let values = values![new.node_id, new.agent_address, new.certificate.serial.as_slice(), now];
@@ -240,6 +247,11 @@ impl Store {
 }
 
 async fn set_policy(tx: &mut Tx, before: &Node, policy: NodePolicy) -> Result<()> {
+    if before.doubled_at.is_some() && policy == NodePolicy::Active {
+        let message = "two agents speak for this node, its certificate was copied: revoke it, and enroll the machine \
+                       again with a ticket that is bound to this node";
+        return Err(StoreError::Refused(Failure::new(Reason::Conflict, message).with_field("policy")));
+    }
     let now = tx.now;
     let sql = "UPDATE node SET policy = $2, policy_reason = NULL, updated_at = $3 \
                WHERE id = $1 AND policy <> 'decommissioned' \

@@ -337,6 +337,7 @@ impl Agent {
             instances: Vec::new(),
             revocation_number: 0,
             agent_address: "192.0.2.9:7444".to_owned(),
+            ..v1::HeartbeatRequest::default()
         }
     }
 

@@ -8,6 +8,7 @@ mod enrollment;
 mod harness;
 mod instances;
 mod metrics;
+mod nodes;
 mod operator;
 mod orders;
 mod transport;

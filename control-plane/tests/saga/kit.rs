@@ -190,7 +190,13 @@ impl World {
         };
         let node = store.node_enroll(&enroll).await.unwrap().node_id;
         let (load, instances) = (NodeLoad::default(), Vec::new());
-        let beat = NodeHeartbeat { agent_address, inventory: inventory(index), load, instances };
+        let beat = NodeHeartbeat {
+            agent_address,
+            inventory: inventory(index),
+            load,
+            instances,
+            signs: nemordp_store::Signs::default(),
+        };
         store.node_heartbeat(node, &beat).await.unwrap();
         self.node_ids.push(node);
     }

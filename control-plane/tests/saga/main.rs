@@ -14,3 +14,4 @@ mod kit;
 mod node;
 mod postgres;
 mod replicas;
+mod templates_ahead;

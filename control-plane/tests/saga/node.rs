@@ -17,7 +17,10 @@ use nemordp_types::guest::{Account, AccountState, GuestSession, LoginRefusal};
 use nemordp_types::instance::{InstanceSpec, InstanceStatus, ObservedPower, PowerAction};
 use nemordp_types::node::{NodeInventory, NodeLoad};
 use nemordp_types::operation::{Operation, OperationKind, OperationState, Stage};
-use nemordp_types::{Bytes, Failure, InstanceId, LoginName, Mutation, NodeId, OperationId, Pair, Reason};
+use nemordp_types::template::{TemplatePresence, TemplateState};
+use nemordp_types::{
+    Bytes, Failure, InstanceId, LoginName, Mutation, NodeId, OperationId, Pair, Reason, Template, TemplateDigest,
+};
 use secrecy::ExposeSecret as _;
 
 /// The certificate that every guest shows.
@@ -56,6 +59,8 @@ struct Memory {
     stale: u32,
     verdicts: VecDeque<Verdict>,
     proofs: u32,
+    prepared: Vec<(NodeId, TemplateDigest)>,
+    prepare_fails: Option<Failure>,
 }
 
 /// All nodes, and who logs in.
@@ -98,6 +103,16 @@ impl FakeNodes {
     /// Changes that were refused because newer work was seen.
     pub(crate) fn stale(&self) -> u32 {
         self.memory().stale
+    }
+
+    /// Which nodes were asked to fetch what, in order.
+    pub(crate) fn prepared(&self) -> Vec<(NodeId, TemplateDigest)> {
+        self.memory().prepared.clone()
+    }
+
+    /// Nodes cannot fetch templates for this reason.
+    pub(crate) fn prepare_fails(&self, failure: Option<Failure>) {
+        self.memory().prepare_fails = failure;
     }
 
     pub(crate) fn proofs(&self) -> u32 {
@@ -286,6 +301,18 @@ impl Provider for FakeNodes {
             guest.map(|guest| guest.sessions.clone()).ok_or_else(|| Failure::new(Reason::NotFound, "no such instance"))
         }
         .boxed()
+    }
+
+    fn template_prepare<'a>(
+        &'a self,
+        place: &'a Place,
+        template: &'a Template,
+    ) -> BoxFuture<'a, Result<TemplatePresence, Failure>> {
+        let mut memory = self.memory();
+        memory.prepared.push((place.node, template.digest));
+        let state = memory.prepare_fails.clone().map_or(TemplateState::Fetching, TemplateState::Failed);
+        let presence = TemplatePresence { digest: template.digest, state, fetched: Bytes::ZERO };
+        async move { Ok(presence) }.boxed()
     }
 
     fn inventory<'a>(&'a self, _place: &'a Place) -> BoxFuture<'a, Result<(NodeInventory, NodeLoad), Failure>> {

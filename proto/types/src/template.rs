@@ -109,6 +109,30 @@ pub struct Template {
     pub login_name: LoginName,
 }
 
+/// How far a template is on a node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TemplatePresence {
+    /// Which.
+    pub digest: TemplateDigest,
+    /// Where it stands.
+    pub state: TemplateState,
+    /// What has arrived of it since the node began to fetch.
+    pub fetched: Bytes,
+}
+
+/// Where a template stands on a node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TemplateState {
+    /// On its way.
+    Fetching,
+    /// Usable.
+    Ready,
+    /// Not usable; whoever asks next makes a new attempt.
+    Failed(Failure),
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -4,6 +4,7 @@ use nemordp_types::{Failure, Reason};
 use prost::Message as _;
 use tonic::{Code, Status};
 
+use crate::mtls::explain;
 use crate::v1;
 
 /// The gRPC code of a reason.
@@ -82,7 +83,10 @@ pub fn from_status(status: &Status) -> Failure {
         Code::FailedPrecondition | Code::Aborted => Reason::Conflict,
         Code::Ok | Code::Unimplemented | Code::Internal | Code::DataLoss => Reason::Internal,
     };
-    let message = if reason == Reason::NodeUnreachable {
+    let clocks = std::error::Error::source(status).and_then(explain::validity);
+    let message = if let Some(clocks) = &clocks {
+        clocks.as_str()
+    } else if reason == Reason::NodeUnreachable {
         "the other side does not answer"
     } else if reason == Reason::DeadlineExceeded {
         "the other side did not answer in time"

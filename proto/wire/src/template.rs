@@ -1,6 +1,6 @@
 //! Templates on the wire.
 
-use nemordp_types::template::{Personalisation, RdpSecurity};
+use nemordp_types::template::{Personalisation, RdpSecurity, TemplatePresence, TemplateState};
 use nemordp_types::{Bytes, Failure, LoginName, Template, TemplateDigest, TemplateName};
 
 use crate::{id, v1};
@@ -69,5 +69,33 @@ impl TryFrom<v1::Template> for Template {
             personalisation,
             login_name: LoginName::new(message.login_name)?,
         })
+    }
+}
+
+impl From<&TemplatePresence> for v1::TemplatePresence {
+    fn from(presence: &TemplatePresence) -> Self {
+        let (state, failure) = match &presence.state {
+            TemplateState::Fetching => (v1::TemplateState::Fetching, None),
+            TemplateState::Ready => (v1::TemplateState::Ready, None),
+            TemplateState::Failed(failure) => (v1::TemplateState::Failed, Some(failure.into())),
+        };
+        Self { digest: encode_digest(presence.digest), state: state.into(), fetched_bytes: presence.fetched.0, failure }
+    }
+}
+
+impl TryFrom<v1::TemplatePresence> for TemplatePresence {
+    type Error = Failure;
+
+    fn try_from(message: v1::TemplatePresence) -> Result<Self, Failure> {
+        let state = match message.state() {
+            v1::TemplateState::Fetching => TemplateState::Fetching,
+            v1::TemplateState::Ready => TemplateState::Ready,
+            v1::TemplateState::Failed => {
+                let failure = message.failure.ok_or_else(|| Failure::field("failure", "say why it failed"))?;
+                TemplateState::Failed(failure.into())
+            }
+            v1::TemplateState::Unspecified => return Err(Failure::field("state", "use fetching, ready or failed")),
+        };
+        Ok(Self { digest: decode_digest(&message.digest)?, state, fetched: Bytes(message.fetched_bytes) })
     }
 }

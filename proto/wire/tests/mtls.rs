@@ -36,8 +36,15 @@ impl Ca {
     }
 
     fn issue(&self, identity: Identity) -> Credentials {
+        self.issue_for(identity, 1975, 4096)
+    }
+
+    /// Good from the beginning of one year to the beginning of another.
+    fn issue_for(&self, identity: Identity, from: i32, until: i32) -> Credentials {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::default();
+        params.not_before = rcgen::date_time_ymd(from, 1, 1);
+        params.not_after = rcgen::date_time_ymd(until, 1, 1);
         params.subject_alt_names = vec![
             SanType::URI(identity.uri().try_into().unwrap()),
             SanType::DnsName(identity.dns_name().try_into().unwrap()),
@@ -148,4 +155,23 @@ async fn enrollment_goes_only_to_the_pinned_ca_and_gets_no_further_than_its_call
     let address = serve(&ca.issue(identity(Role::Node, 7)), ClientAuth::Optional, Revocations::new()).await;
     let pinned = enrollment_client_config(spki_sha256(&ca.certificate).unwrap()).unwrap();
     ask(address, expected, pinned).await.unwrap_err();
+}
+
+#[tokio::test]
+async fn a_certificate_that_is_out_of_its_time_is_explained_on_both_sides() {
+    let ca = Ca::new();
+    let (node, control_plane) = (identity(Role::Node, 7), identity(Role::ControlPlane, 1));
+    let config = client_config(&ca.issue(control_plane)).unwrap();
+    for (from, until, word) in [(1975, 2000, "expired"), (3000, 4096, "not valid for another")] {
+        let server = ca.issue_for(node, from, until);
+        let address = serve(&server, ClientAuth::Required, Revocations::new()).await;
+        let status = ask(address, Expected::Identity(node), Arc::clone(&config)).await.unwrap_err();
+        let failure = from_status(&status);
+        assert_eq!(failure.reason, nemordp_types::Reason::NodeUnreachable);
+        assert!(failure.message.contains(word) && failure.message.contains("clock"), "{failure:?} {status:?}");
+    }
+    let address = serve(&ca.issue(node), ClientAuth::Required, Revocations::new()).await;
+    let expired = client_config(&ca.issue_for(control_plane, 1975, 2000)).unwrap();
+    let failure = from_status(&ask(address, Expected::Identity(node), expired).await.unwrap_err());
+    assert!(failure.message.contains("our certificate has expired"), "{failure:?}");
 }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use nemordp_types::node::Acceleration;
 
 use super::{Mode, Record, Result, Trial, TrialError};
+use crate::lab::HostNumber;
 
 /// Where everything listens.
 #[derive(Debug, Clone, Copy)]
@@ -89,7 +90,18 @@ lost_after_seconds = 60
         )
     }
 
-    pub(super) fn agent_config(&self, addresses: &Addresses, node: &Node) -> String {
+    /// What guests of the node never reach: the control plane, and the other nodes of the lab.
+    fn closed_destinations(&self, addresses: &Addresses) -> Result<String> {
+        let super::Programs::InLab(lab) = &self.programs else { return Ok(String::new()) };
+        let mut closed = vec![format!("\"{}/32\"", addresses.machine)];
+        for other in lab.hosts()?.iter().filter(|host| host.number() != HostNumber::FIRST) {
+            closed.push(format!("\"{}/32\"", other.address()?));
+        }
+        Ok(format!("closed_destinations = [{}]\n", closed.join(", ")))
+    }
+
+    pub(super) fn agent_config(&self, addresses: &Addresses, node: &Node) -> Result<String> {
+        let closed = self.closed_destinations(addresses)?;
         let (machine, grpc, agent, metrics) =
             (addresses.machine, addresses.grpc, addresses.agent, addresses.agent_metrics);
         let (address, data) = (node.address, node.data.display());
@@ -97,7 +109,7 @@ lost_after_seconds = 60
             Mode::Real => libvirt_tables(node),
             Mode::Simulated => simulated_tables(),
         };
-        format!(
+        Ok(format!(
             r#"data_dir = "{data}/agent"
 control_plane = "{machine}:{grpc}"
 listen = "{address}:{agent}"
@@ -113,8 +125,8 @@ private_subnet = "10.64.1.0/24"
 public_address = "{address}"
 first_port = 20000
 last_port = 20099
-{host}"#
-        )
+{closed}{host}"#
+        ))
     }
 }
 

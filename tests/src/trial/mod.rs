@@ -112,6 +112,7 @@ impl Trial {
         let cli = self.control_plane(&addresses, &node)?;
         self.catalogue(&cli, &template)?;
         self.enroll(&cli, &addresses, &node)?;
+        self.wait_for_template(&cli, &template)?;
         self.remove_earlier(&cli, &mut record)?;
         let delivered = self.deliver(&cli, &template, &mut record)?;
         self.say_how_to_look_around(&addresses, &cli, &delivered);

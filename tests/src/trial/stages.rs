@@ -13,13 +13,17 @@ use super::cli::{Cli, text};
 use super::configuration::{Addresses, Node, pool};
 use super::programs::{output, run};
 use super::{Mode, Record, Result, Trial, TrialError, simulated, write};
-use crate::lab::{CertificateCheck, KernelSource, RdpTarget, poll, rdp_screenshot};
+use crate::lab::{CertificateCheck, KernelSource, LabError, RdpTarget, poll, poll_every, rdp_screenshot};
 
 const RECIPE: &str = "debian-12-xrdp";
 /// Name, processors, MiB of memory, GiB of disk; the trial orders the first, so that a small machine holds it.
 const PLANS: [(&str, &str, &str, &str); 3] =
     [("small", "1", "1024", "8"), ("basic", "2", "4096", "50"), ("performance", "4", "8192", "100")];
 const START_LIMIT: Duration = Duration::from_secs(60);
+/// Between two questions to the control plane.
+const POLL: Duration = Duration::from_millis(250);
+/// Patience with a template on its way to the node.
+const TEMPLATE_LIMIT: Duration = Duration::from_secs(120);
 const SCREENSHOT_LIMIT: Duration = Duration::from_secs(90);
 
 /// A desktop that was delivered.
@@ -139,7 +143,7 @@ impl Trial {
         if !self.agent_runs()? {
             let config = node.data.join("agent.toml");
             let ticket = node.data.join("ticket");
-            write(&config, &self.agent_config(addresses, node))?;
+            write(&config, &self.agent_config(addresses, node)?)?;
             cli.show(&["node", "ticket", "--region", "lab", "--file", &ticket.display().to_string()])?;
             self.start_agent(&config)?;
         }
@@ -151,6 +155,37 @@ impl Trial {
         })?;
         available.ok_or_else(|| self.late("the node's first heartbeat", "agent"))?;
         self.report.line("node enrolled over mTLS, heartbeats arrive");
+        Ok(())
+    }
+
+    /// Waits until the node has fetched the template, so that the order does not wait for it.
+    pub(super) fn wait_for_template(&self, cli: &Cli, (template, _): &(Template, PathBuf)) -> Result<()> {
+        let digest = template.digest.to_string();
+        let started = std::time::Instant::now();
+        let mut told = 0;
+        let ready = poll_every(POLL, TEMPLATE_LIMIT, || {
+            let nodes = cli.json(&["node", "list"]).unwrap_or(Value::Null);
+            let found = items(&nodes)
+                .flat_map(|node| items(node.get("templates").unwrap_or(&Value::Null)))
+                .find(|row| row.get("digest").and_then(Value::as_str) == Some(digest.as_str()));
+            let Some(found) = found else { return Ok(None) };
+            let state = found.get("state").and_then(Value::as_str).unwrap_or_default();
+            if state == "failed" {
+                let why = found.get("failure").unwrap_or(&Value::Null).to_string();
+                return Err(LabError::Malformed { what: "the template on the node".to_owned(), why });
+            }
+            let fetched = found.get("fetched_bytes").and_then(Value::as_u64).unwrap_or(0);
+            let quarter = fetched * 4 / template.file_size.0.max(1);
+            if state == "fetching" && quarter > told {
+                told = quarter;
+                self.report.line(&format!("the node fetches the template: {} %", quarter * 25));
+            }
+            Ok((state == "ready").then_some(()))
+        })?;
+        ready.ok_or_else(|| self.late("the template on the node", "agent"))?;
+        let waited = started.elapsed().as_secs_f64();
+        self.report
+            .line(&format!("template lies on the node, fetched and verified ahead of the order ({waited:.1} s)"));
         Ok(())
     }
 

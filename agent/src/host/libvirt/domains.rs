@@ -189,7 +189,12 @@ impl LibvirtHost {
                 bridge: &self.network.bridge,
             },
         )?;
-        self.connection.call(move |connect| Domain::define_xml(connect, &xml).map(drop)).await
+        self.connection
+            .call(move |connect| {
+                // After a reboot only the agent decides what starts, whatever somebody set by hand meanwhile.
+                Domain::define_xml(connect, &xml)?.set_autostart(false).map(drop)
+            })
+            .await
     }
 
     pub(super) fn serial_log(&self, instance: InstanceId) -> Option<std::path::PathBuf> {

@@ -83,12 +83,6 @@ impl LibvirtHost {
         host.connection.call(|connect| connect.get_lib_version()).await?;
         Ok(host)
     }
-
-    /// Threads that still wait for libvirt although their calls' deadlines have passed.
-    #[must_use]
-    pub fn abandoned_calls(&self) -> usize {
-        self.connection.abandoned()
-    }
 }
 
 impl Host for LibvirtHost {
@@ -217,6 +211,10 @@ impl Host for LibvirtHost {
         proof_only: bool,
     ) -> Result<(), Failure> {
         self.end_sessions(instance, login, proof_only).await
+    }
+
+    fn abandoned_calls(&self) -> usize {
+        self.connection.abandoned()
     }
 
     async fn counters(&self) -> Result<Vec<(InstanceId, InstanceCounters)>, Failure> {

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-use nemordp_api::{CreatedTicket, NewTicket, Node, Overcommit};
+use nemordp_api::{CreatedTicket, FenceNode, NewTicket, Node, NodeTemplateState, Overcommit};
 use nemordp_types::{NodeId, RegionName};
 
 use crate::client::Client;
@@ -29,6 +29,24 @@ pub enum Action {
     },
     /// New instances again.
     Uncordon {
+        /// Its id.
+        id: NodeId,
+    },
+    /// States that a lost node is off, so that what it held may be built elsewhere.
+    Fence {
+        /// Its id.
+        id: NodeId,
+        /// The machine is off, and you have made sure that it stays off.
+        #[arg(long, required = true)]
+        confirmed_off: bool,
+    },
+    /// Lets a fenced node work again; what was moved away from it stays away.
+    Unfence {
+        /// Its id.
+        id: NodeId,
+    },
+    /// Refuses the node's certificate from now on; it comes back with a ticket for its id.
+    Revoke {
         /// Its id.
         id: NodeId,
     },
@@ -64,6 +82,11 @@ impl Action {
             Self::Show { id } => output.one(&client.get::<Node>(&format!("v1/nodes/{id}"), &[]).await?),
             Self::Ticket(terms) => terms.run(client, output).await,
             Self::Cordon { id } => output.one(&client.post_empty::<Node>(&format!("v1/nodes/{id}/cordon")).await?),
+            Self::Fence { id, confirmed_off } => {
+                output.one(&client.post::<Node>(&format!("v1/nodes/{id}/fence"), &FenceNode { confirmed_off }).await?)
+            }
+            Self::Unfence { id } => output.one(&client.post_empty::<Node>(&format!("v1/nodes/{id}/unfence")).await?),
+            Self::Revoke { id } => output.one(&client.post_empty::<Node>(&format!("v1/nodes/{id}/revoke")).await?),
             Self::Uncordon { id } => output.one(&client.post_empty::<Node>(&format!("v1/nodes/{id}/uncordon")).await?),
         }
     }
@@ -99,6 +122,17 @@ fn write_private(file: &std::path::Path, text: &str) -> Result<(), Error> {
         .map_err(|error| Error::File { path: file.display().to_string(), why: error.to_string() })
 }
 
+/// How many of a node's templates are usable, and what is on its way.
+fn templates(node: &Node) -> String {
+    let count = |state| node.templates.iter().filter(|template| template.state == state).count();
+    let ready = count(NodeTemplateState::Ready);
+    [(NodeTemplateState::Fetching, "fetching"), (NodeTemplateState::Failed, "failed")]
+        .into_iter()
+        .map(|(state, word)| (count(state), word))
+        .filter(|(count, _)| *count > 0)
+        .fold(format!("{ready} ready"), |text, (count, word)| format!("{text}, {count} {word}"))
+}
+
 impl Row for Node {
     const HEADS: &'static [&'static str] = &[
         "ID",
@@ -110,6 +144,7 @@ impl Row for Node {
         "MEMORY",
         "AGENT",
         "RUNS ON",
+        "TEMPLATES",
         "HEARTBEAT",
         "CORDONED BECAUSE",
     ];
@@ -125,8 +160,12 @@ impl Row for Node {
             format!("{}/{} MiB", self.memory_reserved_mib.0, self.memory_mib.0),
             self.agent_address.clone(),
             format!("{} {}", self.hypervisor, self.acceleration),
+            templates(self),
             cell(self.last_heartbeat_at),
-            cell(self.policy_reason.as_ref()),
+            match self.doubled_at {
+                Some(since) => format!("two agents speak for it since {since}"),
+                None => cell(self.policy_reason.as_ref()),
+            },
         ]
     }
 }

@@ -15,7 +15,8 @@ use nemordp_types::guest::{Account, GuestSession};
 use nemordp_types::instance::InstanceStatus;
 use nemordp_types::node::{NodeInventory, NodeLoad};
 use nemordp_types::operation::Operation;
-use nemordp_types::{Failure, InstanceId, LoginName, Mutation, NodeId, OperationId};
+use nemordp_types::template::TemplatePresence;
+use nemordp_types::{Failure, InstanceId, LoginName, Mutation, NodeId, OperationId, Template};
 use rustls::ClientConfig;
 
 use crate::{Capabilities, Change, Place, Provider};
@@ -120,6 +121,14 @@ impl Provider for Nodes {
 
     fn sessions<'a>(&'a self, place: &'a Place, id: InstanceId) -> BoxFuture<'a, Result<Vec<GuestSession>, Failure>> {
         self.channels.call(place, self.limits.guest, move |client| rpc::sessions(client, id)).boxed()
+    }
+
+    fn template_prepare<'a>(
+        &'a self,
+        place: &'a Place,
+        template: &'a Template,
+    ) -> BoxFuture<'a, Result<TemplatePresence, Failure>> {
+        self.channels.call(place, self.limits.read, move |client| rpc::template_prepare(client, template)).boxed()
     }
 
     fn inventory<'a>(&'a self, place: &'a Place) -> BoxFuture<'a, Result<(NodeInventory, NodeLoad), Failure>> {

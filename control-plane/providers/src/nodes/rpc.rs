@@ -8,7 +8,8 @@ use nemordp_types::guest::{Account, GuestSession};
 use nemordp_types::instance::InstanceStatus;
 use nemordp_types::node::{NodeInventory, NodeLoad};
 use nemordp_types::operation::Operation;
-use nemordp_types::{Failure, InstanceId, LoginName, Mutation, OperationId, Reason};
+use nemordp_types::template::TemplatePresence;
+use nemordp_types::{Failure, InstanceId, LoginName, Mutation, OperationId, Reason, Template};
 use nemordp_wire::status::from_status;
 use nemordp_wire::{id, time, v1};
 use secrecy::ExposeSecret;
@@ -85,6 +86,13 @@ pub(super) async fn sessions(mut client: Client, instance: InstanceId) -> Result
     let request = v1::ListSessionsRequest { instance_id: id::encode(&instance) };
     let answer = client.list_sessions(request).await.map_err(failure)?.into_inner();
     answer.sessions.into_iter().map(GuestSession::try_from).collect::<Result<_, _>>().map_err(nonsense)
+}
+
+pub(super) async fn template_prepare(mut client: Client, template: &Template) -> Result<TemplatePresence, Failure> {
+    let request = v1::PrepareTemplateRequest { template: Some(template.into()) };
+    let answer = client.prepare_template(request).await.map_err(failure)?.into_inner();
+    let missing = || nonsense(Failure::field("presence", "must be present"));
+    TemplatePresence::try_from(answer.presence.ok_or_else(missing)?).map_err(nonsense)
 }
 
 pub(super) async fn inventory(mut client: Client) -> Result<(NodeInventory, NodeLoad), Failure> {

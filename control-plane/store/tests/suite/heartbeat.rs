@@ -1,4 +1,4 @@
-use nemordp_store::{NodeHeartbeat, TenantScope};
+use nemordp_store::{NodeHeartbeat, Signs, TenantScope};
 use nemordp_types::instance::{InstanceStatus, ObservedPower};
 use nemordp_types::node::{NodeAvailability, NodeLoad, NodePolicy};
 use nemordp_types::{Bytes, Fence, Generation, InstanceId, NodeAddress, Pair};
@@ -11,7 +11,7 @@ on_both_stores! {
     a_node_that_shrinks_is_cordoned_and_told_once
 }
 
-fn status(id: InstanceId, order: nemordp_types::OrderId, pair: Pair) -> InstanceStatus {
+pub(crate) fn status(id: InstanceId, order: nemordp_types::OrderId, pair: Pair) -> InstanceStatus {
     InstanceStatus {
         instance_id: id,
         order_id: order,
@@ -54,6 +54,7 @@ async fn a_node_that_has_seen_more_than_the_store_is_reported(world: &World) {
             status(ahead.instance.id, ahead.order.id, newer),
             status(stray, seen.order.id, newer),
         ],
+        signs: Signs::default(),
     };
     let outcome = world.store.node_heartbeat(node, &beat).await.unwrap();
     assert_eq!((outcome.behind, outcome.unknown), (vec![ahead.instance.id], vec![stray]));

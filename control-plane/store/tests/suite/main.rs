@@ -1,12 +1,14 @@
 //! The same suite on both databases: SQLite always, PostgreSQL where its programs are installed.
 
-#![expect(clippy::unwrap_used, reason = "every function here is part of a test")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "every function here is part of a test")]
 
 mod accept;
 mod burst;
 mod cancel;
 mod catalogue;
+mod doubles;
 mod enrollment;
+mod fence;
 mod heartbeat;
 mod history;
 mod idempotency;

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use nemordp_model::{ApiScope, ApiScopes, Label, Overcommit, SagaKind};
 use nemordp_store::{
     Accepted, Effect, Enrolled, Hold, NewApiKey, NewCertificate, NewOrder, NewPlan, NewSaga, NewTicket, NodeEnroll,
-    NodeHeartbeat, Once, OrderAccept, Page, SagaWrite, Shape, Store, StoreError,
+    NodeHeartbeat, Once, OrderAccept, Page, SagaWrite, Shape, Signs, Store, StoreError,
 };
 use nemordp_types::instance::GuestSpec;
 use nemordp_types::node::{Acceleration, EndpointPool, NodeInventory, NodeLoad, PoolInventory};
@@ -209,6 +209,7 @@ impl World {
             inventory,
             load: NodeLoad::default(),
             instances: Vec::new(),
+            signs: Signs::default(),
         };
         self.store.node_heartbeat(id, &beat).await.unwrap()
     }

@@ -5,6 +5,7 @@
 
 mod channel;
 mod config;
+pub mod explain;
 mod incoming;
 mod revocation;
 

@@ -1,8 +1,10 @@
 //! `/v1/nodes`
 
 pub(in crate::http) mod cordon;
+pub(in crate::http) mod fence;
 pub(in crate::http) mod get;
 pub(in crate::http) mod list;
 pub(in crate::http) mod revoke;
 pub(in crate::http) mod tickets;
 pub(in crate::http) mod uncordon;
+pub(in crate::http) mod unfence;
