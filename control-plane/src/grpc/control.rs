@@ -94,9 +94,9 @@ impl Control {
         request: v1::HeartbeatRequest,
     ) -> Result<v1::HeartbeatResponse, Failure> {
         let missing = |field: &str| Failure::field(field, "must be present");
+        let signs = signs(&request)?;
         let inventory = request.inventory.ok_or_else(|| missing("inventory"))?;
         let instances = request.instances.into_iter().map(InstanceStatus::try_from).collect::<Result<_, _>>();
-        let signs = signs(&request)?;
         let beat = NodeHeartbeat {
             agent_address: address(&request.agent_address)?,
             inventory: NodeInventory::try_from(inventory).map_err(|failure| failure.within("inventory"))?,

@@ -29,8 +29,8 @@ pub struct Sender {
 pub(crate) async fn note_in_tx(tx: &mut Tx, node: NodeId, sender: Sender, address: NodeAddress) -> Result<bool> {
     let now = tx.now;
     let session = sender.session.0.as_slice();
-    let sql = "SELECT beat, returns, CASE WHEN EXISTS (SELECT 1 FROM node_session o WHERE o.node_id = s.node_id \
-               AND o.ordinal > s.ordinal) THEN 1 ELSE 0 END AS superseded \
+    let sql = "SELECT beat, returns, CAST(CASE WHEN EXISTS (SELECT 1 FROM node_session o WHERE o.node_id = s.node_id \
+               AND o.ordinal > s.ordinal) THEN 1 ELSE 0 END AS BIGINT) AS superseded \
                FROM node_session s WHERE node_id = $1 AND session_id = $2";
     let row = tx.fetch_optional(Query::new("node_session", sql, values![node, session])).await?;
     let known = match row {

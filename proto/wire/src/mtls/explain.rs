@@ -13,6 +13,11 @@ pub fn validity(error: &(dyn Error + 'static)) -> Option<String> {
         if let Some(text) = tls_error(error).and_then(words) {
             return Some(text);
         }
+        // HTTP/2 keeps only the text of what its connection said.
+        let refused = TlsError::AlertReceived(AlertDescription::CertificateExpired);
+        if error.to_string().contains(&refused.to_string()) {
+            return words(&refused);
+        }
         next = error.source();
     }
     None
