@@ -6,11 +6,13 @@ SHELL := bash
 TRY_DIR ?= $(CURDIR)/.try
 SIM ?=
 CARGO ?= cargo
+CHAOS_SECONDS ?= 600
+CHAOS_SEED ?= 1
 SETUP := tests/setup/packages.sh
 
 BENCH_ROUNDS ?= 5
 
-.PHONY: help try try-down test check format bless deny setup-build setup-live setup-test setup-bench bench-order template
+.PHONY: help try try-down test chaos bench-control check format bless deny setup-build setup-live setup-test setup-bench bench-order template
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -46,6 +48,17 @@ test: setup-build setup-live setup-test ## Install what the tests need and run t
 bench-order: setup-build setup-live setup-bench ## Order to proven login beside the bare floor and virt-clone; needs root and quiet
 	$(CARGO) build --release --workspace --bins
 	target/release/nemordp-bench-order --dir $(TRY_DIR) --rounds $(BENCH_ROUNDS)
+
+chaos: setup-build setup-test ## Kill anything, anywhere, for CHAOS_SECONDS; ends with one line, and with an error when anything was lost
+	$(CARGO) build -p nemordp-control-plane -p nemordp-agent -p nemordp-tests --bins
+	NEMORDP_SEED=$(CHAOS_SEED) NEMORDP_SEEDS=$$(( $(CHAOS_SECONDS) / 6 + 1 )) \
+	  $(CARGO) test -p nemordp-control-plane --test saga simulation -- --nocapture
+	target/debug/nemordp-chaos --seconds $(CHAOS_SECONDS) --seed $(CHAOS_SEED)
+
+bench-control: setup-build setup-test ## Measure the control plane with simulated hosts; prints a table
+	$(CARGO) build --release -p nemordp-control-plane -p nemordp-tests --bins
+	$(CARGO) build --release -p nemordp-agent --bin nemordp-agent --no-default-features --features sim
+	target/release/nemordp-bench-control
 
 check: setup-build ## Formatting, lints, documentation
 	$(CARGO) fmt --all --check

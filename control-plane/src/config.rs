@@ -52,6 +52,9 @@ pub struct Config {
     /// The link that shows a password once.
     #[serde(default)]
     pub credentials: Credentials,
+    /// How this replica carries intentions on.
+    #[serde(default)]
+    pub work: Work,
 }
 
 /// The API's listener.
@@ -130,6 +133,16 @@ pub struct Credentials {
     pub link_hours: u32,
 }
 
+/// How this replica carries intentions on.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Work {
+    /// How long a lease is held without a sign of life: the time until a dead replica's work is adopted.
+    pub lease_milliseconds: u64,
+    /// Sagas at the same time.
+    pub at_once: u32,
+}
+
 fn default_tenant() -> String {
     "default".to_owned()
 }
@@ -177,6 +190,12 @@ impl Default for Nodes {
             certificate_days: 30,
             ticket_minutes: 60,
         }
+    }
+}
+
+impl Default for Work {
+    fn default() -> Self {
+        Self { lease_milliseconds: 6_000, at_once: 64 }
     }
 }
 
@@ -229,6 +248,8 @@ impl Config {
         self.nodes.check().map_err(|failure| failure.within("nodes"))?;
         within("proof.deadline_seconds", self.proof.deadline().as_secs(), 1, 600)?;
         within("credentials.link_hours", u64::from(self.credentials.link_hours), 1, 24 * 365)?;
+        within("work.lease_milliseconds", self.work.lease_milliseconds, 500, 600_000)?;
+        within("work.at_once", u64::from(self.work.at_once), 1, 4_096)?;
         Ok(self)
     }
 

@@ -30,6 +30,8 @@ use crate::work::Work;
 
 /// How often the own certificate is looked at, and answers kept for repetitions are purged.
 const UPKEEP_EVERY: Duration = Duration::from_secs(600);
+/// How often recorded numbers are folded.
+const FOLD_EVERY: Duration = Duration::from_secs(10);
 /// How soon another replica's revocation is in force here.
 const REVOCATIONS_EVERY: Duration = Duration::from_secs(5);
 
@@ -159,6 +161,7 @@ pub async fn serve_with(
         served.await;
         Ok(())
     });
+    tasks.spawn(fold_numbers(telemetry.clone(), shutdown.clone()));
     tasks.spawn(grpc::serve(grpc_listener, Arc::clone(&app), telemetry, shutdown.clone()));
     tasks.spawn(upkeep(Arc::clone(&app), shutdown.clone()));
     tasks.spawn(follow_revocations(Arc::clone(&app), shutdown.clone()));
@@ -227,6 +230,16 @@ async fn upkeep(app: Arc<App>, shutdown: CancellationToken) -> Result<(), Failur
     }
 }
 
+async fn fold_numbers(telemetry: Telemetry, shutdown: CancellationToken) -> Result<(), Failure> {
+    let mut ticks = interval(FOLD_EVERY);
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => telemetry.upkeep(),
+            () = shutdown.cancelled() => return Ok(()),
+        }
+    }
+}
+
 async fn follow_revocations(app: Arc<App>, shutdown: CancellationToken) -> Result<(), Failure> {
     let mut ticks = interval(REVOCATIONS_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -270,7 +283,11 @@ pub async fn serve(
         Box::new(Drift::new(tools.store.clone(), Arc::clone(&tools.provider))),
     ];
     let reconcilers = Reconcilers::new(reconcilers, Arc::clone(&clock));
-    let owner = uuid_v7(clock.as_ref(), entropy.as_ref()).to_string();
+    let settings = Settings {
+        lease: Duration::from_millis(config.work.lease_milliseconds),
+        at_once: usize::try_from(config.work.at_once).map_err(Failure::internal)?,
+        ..Settings::named(uuid_v7(clock.as_ref(), entropy.as_ref()).to_string())
+    };
     let work = Work {
         engine: engine.clone(),
         reconcilers: reconcilers.clone(),
@@ -281,7 +298,7 @@ pub async fn serve(
         serve_with(Arc::new(config), installation, clock, entropy, Arc::new(work), shutdown.clone()).await?;
     let stop = shutdown.clone();
     running.tasks.spawn(async move {
-        engine.run(tools, Settings::named(owner), stop).await;
+        engine.run(tools, settings, stop).await;
         Ok(())
     });
     running.tasks.spawn(async move {

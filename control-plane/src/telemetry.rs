@@ -72,6 +72,12 @@ impl Telemetry {
         });
     }
 
+    /// Folds what was recorded since the last time. Without it the memory of a process that nobody scrapes grows with
+    /// every request and step.
+    pub fn upkeep(&self) {
+        self.handle.run_upkeep();
+    }
+
     /// Everything in Prometheus' text format, states read from the store now.
     ///
     /// # Errors
@@ -94,6 +100,9 @@ impl Telemetry {
         metrics::with_local_recorder(&self.recorder, || {
             gauge!("nemordp_control_plane_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
             gauge!("nemordp_control_plane_store_ping_seconds").set(ping.as_secs_f64());
+            let effort = app.store.effort();
+            counter!("nemordp_control_plane_store_commits_total").absolute(effort.commits);
+            gauge!("nemordp_control_plane_store_transactions_seconds").set(effort.held.as_secs_f64());
             for (state, count) in orders {
                 gauge!("nemordp_control_plane_orders", "state" => state.word()).set(count);
             }
@@ -103,7 +112,7 @@ impl Telemetry {
             record_nodes(&nodes, now);
             self.record_capacity(&capacity);
         });
-        self.handle.run_upkeep();
+        self.upkeep();
         Ok(self.handle.render())
     }
 }
@@ -209,6 +218,12 @@ fn describe() {
     );
     describe_gauge!("nemordp_control_plane_build_info", "Always 1; the version is in the label.");
     describe_gauge!("nemordp_control_plane_store_ping_seconds", Unit::Seconds, "Answer time of the store, just now.");
+    describe_counter!("nemordp_control_plane_store_commits_total", "Transactions that this process committed.");
+    describe_gauge!(
+        "nemordp_control_plane_store_transactions_seconds",
+        Unit::Seconds,
+        "How long the committed transactions were open, added up since the start."
+    );
     describe_gauge!("nemordp_control_plane_orders", "Orders that are not over, by state.");
     describe_gauge!("nemordp_control_plane_instances", "Instances that hold capacity, by lifecycle.");
     describe_gauge!("nemordp_control_plane_nodes", "Nodes by availability.");

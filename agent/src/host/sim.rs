@@ -44,6 +44,7 @@ impl SimHost {
         clock: Arc<dyn Clock>,
     ) -> Result<Self, Failure> {
         let faults = SimFaults::new(&config.faults);
+        faults.follow(&data_dir.join("sim").join("faults.toml"));
         let machine = Machine::open(config, network, data_dir, clock, faults.clone())?;
         Ok(Self { machine, faults })
     }

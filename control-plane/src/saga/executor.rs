@@ -53,6 +53,7 @@ impl Engine {
     /// Works until it is told to stop; steps under way are left where another replica can carry on.
     pub async fn run(self, tools: Tools, settings: Settings, stop: CancellationToken) {
         describe();
+        tracing::info!(lease_owner = settings.owner, lease = ?settings.lease, "sagas are carried on");
         let (tools, places) = (Arc::new(tools), Arc::new(Semaphore::new(settings.at_once.max(1))));
         let mut under_way = JoinSet::new();
         while !stop.is_cancelled() {

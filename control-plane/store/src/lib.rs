@@ -62,7 +62,7 @@ pub use lease::{Hold, Lease, LeasedSaga, SagaWrite};
 pub use migrate::SCHEMA_VERSION;
 pub use node::{Enrolled, NodeEnroll};
 pub use node_session::Sender;
-pub use open::Store;
+pub use open::{Effort, Store};
 pub use order::OrderFilter;
 pub use page::{PAGE_MAX, Page, Paged, TenantScope};
 pub use plan::NewPlan;

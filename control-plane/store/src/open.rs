@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::str::FromStr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use nemordp_types::{Clock, Entropy};
@@ -39,6 +40,18 @@ struct Shared {
     pools: Pools,
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
+    commits: AtomicU64,
+    /// Microseconds.
+    held: AtomicU64,
+}
+
+/// What a process asked of its store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Effort {
+    /// Transactions that were committed.
+    pub commits: u64,
+    /// How long these were open, added up: what they waited for a connection does not count.
+    pub held: Duration,
 }
 
 /// The control plane's memory; cheap to clone.
@@ -57,7 +70,8 @@ impl Store {
             let path = url.strip_prefix("sqlite://").or_else(|| url.strip_prefix("sqlite:")).unwrap_or(url);
             open_sqlite(Path::new(path)).await?
         };
-        let store = Self(Arc::new(Shared { pools, clock, entropy }));
+        let (commits, held) = (AtomicU64::new(0), AtomicU64::new(0));
+        let store = Self(Arc::new(Shared { pools, clock, entropy, commits, held }));
         migrate::refuse_newer(store.pools()).await?;
         Ok(store)
     }
@@ -99,6 +113,21 @@ impl Store {
     #[must_use]
     pub fn clock(&self) -> &Arc<dyn Clock> {
         &self.0.clock
+    }
+
+    /// What this process committed since its start.
+    #[must_use]
+    pub fn effort(&self) -> Effort {
+        Effort {
+            commits: self.0.commits.load(Ordering::Relaxed),
+            held: Duration::from_micros(self.0.held.load(Ordering::Relaxed)),
+        }
+    }
+
+    /// Counts a commit, and how long its transaction was open.
+    pub(crate) fn committed(&self, held: Duration) {
+        self.0.commits.fetch_add(1, Ordering::Relaxed);
+        self.0.held.fetch_add(u64::try_from(held.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
     pub(crate) fn entropy(&self) -> &dyn Entropy {

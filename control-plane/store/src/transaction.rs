@@ -172,13 +172,18 @@ macro_rules! transaction {
         loop {
             let run = async {
                 let mut opened = store.begin().await?;
+                let began = std::time::Instant::now();
                 let outcome: $crate::error::Result<_> = async {
                     let $tx = &mut opened;
                     $body
                 }
                 .await;
                 match outcome {
-                    Ok(value) => opened.commit().await.map(|()| value),
+                    Ok(value) => {
+                        opened.commit().await?;
+                        store.committed(began.elapsed());
+                        Ok(value)
+                    }
                     Err(error) => {
                         opened.rollback().await;
                         Err(error)

@@ -129,6 +129,14 @@ async fn a_stop_survives_a_crash_at_every_instant(backend: Backend) {
     survives(backend, SagaKind::Stop, Wish::PowerOff).await;
 }
 
+async fn a_start_survives_a_crash_at_every_instant(backend: Backend) {
+    survives(backend, SagaKind::Start, Wish::PowerOn).await;
+}
+
+async fn a_restart_survives_a_crash_at_every_instant(backend: Backend) {
+    survives(backend, SagaKind::Restart, Wish::PowerOn).await;
+}
+
 async fn an_order_called_off_at_any_instant_is_either_gone_or_was_delivered_before(backend: Backend) {
     let world = World::with_nodes(1, backend).await;
     let (mut cancelled, mut delivered) = (0, 0);
@@ -166,5 +174,7 @@ on_both_stores! {
     a_deletion_survives_a_crash_at_every_instant
     a_password_reset_survives_a_crash_at_every_instant
     a_stop_survives_a_crash_at_every_instant
+    a_start_survives_a_crash_at_every_instant
+    a_restart_survives_a_crash_at_every_instant
     an_order_called_off_at_any_instant_is_either_gone_or_was_delivered_before
 }

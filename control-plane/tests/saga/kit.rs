@@ -69,6 +69,8 @@ pub(crate) struct World {
     pub(crate) clock: Arc<ManualClock>,
     entropy: Arc<dyn Entropy>,
     tenant: TenantId,
+    /// Where the store is, for another replica's connection.
+    pub(crate) url: String,
     _dir: TempDir,
 }
 
@@ -139,7 +141,7 @@ impl World {
             limits: Limits::default(),
         };
         let tenant = TenantId::new(clock.as_ref(), entropy.as_ref());
-        let mut world = Self { tools, nodes, node_ids: Vec::new(), clock, entropy, tenant, _dir: dir };
+        let mut world = Self { tools, nodes, node_ids: Vec::new(), clock, entropy, tenant, url, _dir: dir };
         world.furnish(count).await;
         world
     }
@@ -203,6 +205,11 @@ impl World {
 
     /// A paid order, placed on the first node.
     pub(crate) async fn order(&self) -> Bought {
+        self.order_at(0).await
+    }
+
+    /// A paid order, placed on this node.
+    pub(crate) async fn order_at(&self, node: usize) -> Bought {
         let (clock, entropy): (&dyn Clock, &dyn Entropy) = (self.clock.as_ref(), self.entropy.as_ref());
         let saga = plan::begin(SagaKind::Provision, clock, entropy).unwrap();
         let bought =
@@ -222,7 +229,7 @@ impl World {
             },
             instance_id: bought.instance,
             reservation_id: ReservationId::new(clock, entropy),
-            node_id: self.node_ids[0],
+            node_id: self.node_ids[node],
             alternatives: Vec::new(),
             decision: None,
             template: template(),
@@ -288,8 +295,13 @@ impl World {
 
     /// Carries a saga on and crashes at the n-th suspension. None: it crashed.
     pub(crate) async fn carry_and_crash(&self, leased: LeasedSaga, suspensions: u32) -> Option<Rest> {
+        Self::crash(&self.tools, leased, suspensions).await
+    }
+
+    /// The same, by a replica with these tools.
+    pub(crate) async fn crash(tools: &Tools, leased: LeasedSaga, suspensions: u32) -> Option<Rest> {
         let stop = CancellationToken::new();
-        let mut carried = pin!(carry(&self.tools, leased, LEASE, &stop));
+        let mut carried = pin!(carry(tools, leased, LEASE, &stop));
         let mut left = suspensions;
         std::future::poll_fn(move |context| match carried.as_mut().poll(context) {
             Poll::Ready(rest) => Poll::Ready(Some(rest)),

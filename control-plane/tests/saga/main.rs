@@ -14,4 +14,5 @@ mod kit;
 mod node;
 mod postgres;
 mod replicas;
+mod simulation;
 mod templates_ahead;

@@ -35,6 +35,12 @@ impl Binaries {
             })
     }
 
+    /// In this folder.
+    #[must_use]
+    pub const fn at(folder: PathBuf) -> Self {
+        Self(folder)
+    }
+
     /// The path of one.
     #[must_use]
     pub fn path(&self, name: &str) -> PathBuf {

@@ -1,10 +1,14 @@
-//! Faults of the simulated hypervisor, set by the configuration or while it runs.
+//! Faults of the simulated hypervisor, set by the configuration or while it runs: by a hand in the same process, or from
+//! outside by a file in its folder, which is read anew whenever it changes.
 
 use std::collections::VecDeque;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use nemordp_types::{Failure, Reason};
+use serde::Deserialize;
 use tokio::sync::Notify;
 
 use crate::config::{FaultCall, FaultConfig, FaultEffect};
@@ -30,9 +34,40 @@ struct Set {
     left: Option<u32>,
 }
 
+impl From<&FaultConfig> for Set {
+    fn from(config: &FaultConfig) -> Self {
+        let fault = match config.effect {
+            FaultEffect::Fail => Fault::Fail(config.reason.unwrap_or(Reason::HostFailure)),
+            FaultEffect::LoseAnswer => Fault::LoseAnswer,
+            FaultEffect::Hang => Fault::Hang,
+            FaultEffect::Delay => Fault::Delay(Duration::from_millis(config.delay_ms.unwrap_or(0))),
+        };
+        Self { call: config.call, fault, left: config.times }
+    }
+}
+
+/// The file, as `[[faults]]` of the configuration.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FaultFile {
+    #[serde(default)]
+    faults: Vec<FaultConfig>,
+}
+
+/// How often a call that hangs looks at the file.
+const LOOK: Duration = Duration::from_millis(50);
+
+#[derive(Debug)]
+struct Followed {
+    path: PathBuf,
+    /// Number, time and length of the file that was read last.
+    seen: Option<(u64, SystemTime, u64)>,
+}
+
 #[derive(Debug, Default)]
 struct State {
     set: VecDeque<Set>,
+    followed: Option<Followed>,
     disk_full: bool,
     never_boots: bool,
     agent_silent: bool,
@@ -51,16 +86,32 @@ pub struct SimFaults {
 impl SimFaults {
     pub(super) fn new(config: &[FaultConfig]) -> Self {
         let faults = Self::default();
-        for fault in config {
-            let effect = match fault.effect {
-                FaultEffect::Fail => Fault::Fail(fault.reason.unwrap_or(Reason::HostFailure)),
-                FaultEffect::LoseAnswer => Fault::LoseAnswer,
-                FaultEffect::Hang => Fault::Hang,
-                FaultEffect::Delay => Fault::Delay(Duration::from_millis(fault.delay_ms.unwrap_or(0))),
-            };
-            faults.lock().set.push_back(Set { call: fault.call, fault: effect, left: fault.times });
-        }
+        faults.lock().set = config.iter().map(Set::from).collect();
         faults
+    }
+
+    /// From now on a file says which faults there are, as soon as it exists.
+    pub(super) fn follow(&self, path: &Path) {
+        self.lock().followed = Some(Followed { path: path.to_owned(), seen: None });
+    }
+
+    /// Takes over what the file says, if it changed; one that cannot be understood changes nothing.
+    fn look(&self) {
+        let mut state = self.lock();
+        let Some(followed) = &mut state.followed else { return };
+        let now = std::fs::metadata(&followed.path).ok().and_then(|m| Some((m.ino(), m.modified().ok()?, m.len())));
+        if now.is_none() || now == followed.seen {
+            return;
+        }
+        followed.seen = now;
+        let text = std::fs::read_to_string(&followed.path).unwrap_or_default();
+        match toml::from_str::<FaultFile>(&text) {
+            Ok(file) => {
+                state.set = file.faults.iter().map(Set::from).collect();
+                self.cleared.notify_waiters();
+            }
+            Err(error) => tracing::error!(%error, "the file of faults cannot be used"),
+        }
     }
 
     /// The next `times` calls of this method meet the fault.
@@ -105,7 +156,9 @@ impl SimFaults {
 
     /// No faults any more; what hangs goes on.
     pub fn clear(&self) {
-        *self.lock() = State::default();
+        let mut state = self.lock();
+        *state = State { followed: state.followed.take(), ..State::default() };
+        drop(state);
         self.cleared.notify_waiters();
     }
 
@@ -138,6 +191,7 @@ impl SimFaults {
         let cleared = self.cleared.notified();
         tokio::pin!(cleared);
         cleared.as_mut().enable();
+        self.look();
         match self.take(call) {
             None => Ok(None),
             Some(Fault::Fail(reason)) => Err(Failure::new(reason, format!("injected fault in {call:?}"))),
@@ -145,7 +199,10 @@ impl SimFaults {
                 Ok(Some(Failure::new(Reason::HostFailure, format!("injected fault: the answer of {call:?} was lost"))))
             }
             Some(Fault::Hang) => {
-                cleared.await;
+                // The file may be changed by whoever does not share this process.
+                while tokio::time::timeout(LOOK, cleared.as_mut()).await.is_err() {
+                    self.look();
+                }
                 Ok(None)
             }
             Some(Fault::Delay(time)) => {
@@ -171,5 +228,29 @@ impl SimFaults {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_file_sets_faults_and_takes_them_back_while_calls_hang() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("faults.toml");
+        let faults = SimFaults::new(&[]);
+        faults.follow(&file);
+        assert!(faults.before(FaultCall::Load).await.is_ok());
+        std::fs::write(&file, "[[faults]]\ncall = \"load\"\neffect = \"hang\"\n").unwrap();
+        let hanging = faults.clone();
+        let hung = tokio::spawn(async move { hanging.before(FaultCall::Load).await });
+        tokio::time::sleep(LOOK * 3).await;
+        assert!(!hung.is_finished());
+        std::fs::write(&file, "").unwrap();
+        assert!(hung.await.unwrap().is_ok());
+        std::fs::write(&file, "[[faults]]\ncall = \"load\"\neffect = \"fail\"\ntimes = 1\n").unwrap();
+        assert!(faults.before(FaultCall::Load).await.is_err());
+        assert!(faults.before(FaultCall::Load).await.is_ok());
     }
 }
