@@ -54,6 +54,9 @@ pub struct Config {
     /// When instances that ran before a reboot of the host start again.
     #[serde(default)]
     pub start_after_reboot: StartAfterReboot,
+    /// What instances use is reported in stretches of this length; one that divides an hour tells each hour's use.
+    #[serde(default = "default_usage")]
+    pub usage_seconds: u64,
     /// Metrics for Prometheus; not served when absent.
     #[serde(default)]
     pub metrics: Option<MetricsConfig>,
@@ -103,6 +106,10 @@ const fn default_boot_timeout() -> u64 {
     300
 }
 
+const fn default_usage() -> u64 {
+    900
+}
+
 const fn default_shutdown_timeout() -> u64 {
     90
 }
@@ -148,6 +155,12 @@ impl Config {
         Duration::from_secs(self.shutdown_timeout_seconds)
     }
 
+    /// How long a stretch of reported usage is.
+    #[must_use]
+    pub const fn usage_stretch(&self) -> Duration {
+        Duration::from_secs(self.usage_seconds)
+    }
+
     fn check(&self) -> Result<(), Failure> {
         if !self.data_dir.is_absolute() {
             return Err(Failure::field("data_dir", "use an absolute path, like /var/lib/nemordp-agent"));
@@ -169,6 +182,7 @@ impl Config {
         for (field, seconds) in [
             ("boot_timeout_seconds", self.boot_timeout_seconds),
             ("shutdown_timeout_seconds", self.shutdown_timeout_seconds),
+            ("usage_seconds", self.usage_seconds),
         ] {
             if !(1..=3_600).contains(&seconds) {
                 return Err(Failure::field(field, "use 1 to 3600 seconds"));

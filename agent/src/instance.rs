@@ -11,6 +11,7 @@ pub mod machine;
 pub mod plan;
 pub mod registry;
 mod step;
+mod suspension;
 mod task;
 mod wait;
 

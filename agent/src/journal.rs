@@ -1,4 +1,5 @@
-//! What the hypervisor cannot remember: operations with their outcomes, the highest numbers seen, tombstones.
+//! What the hypervisor cannot remember: operations with their outcomes, the highest numbers seen, tombstones, usage that
+//! was not reported yet.
 //!
 //! One small file an instance. A change is durable before anybody acts on it: written beside, synced, renamed, folder
 //! synced. One thread writes for all, so that changes that arrive together share the last sync. A file that cannot be
@@ -12,9 +13,12 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 use nemordp_types::instance::GuestSpec;
 use nemordp_types::operation::{Operation, OperationState, Stage};
+use nemordp_types::suspension::ScheduledSuspension;
 use nemordp_types::{Clock, Failure, Generation, InstanceId, OperationId, Pair, Reason};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
+
+use crate::usage::meter::Meter;
 
 pub use storage::{DiskStorage, Storage};
 
@@ -28,6 +32,8 @@ pub const OPERATIONS_KEPT: usize = 32;
 const QUEUE: usize = 256;
 /// Writes that share one sync of the folder.
 const BATCH: usize = 64;
+/// Beginning of the names of files that hold what an instance used.
+const METER: &str = "usage-";
 /// The file that holds what concerns the node itself.
 const NODE_FILE: &str = "node";
 
@@ -45,6 +51,9 @@ pub struct Record {
     /// unless a higher one comes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub withdrawn: Option<Generation>,
+    /// When the instance is to be switched off, or was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub suspension: Option<ScheduledSuspension>,
     /// How the guest was personalised, so that a customer's own changes are never overwritten.
     pub personalised: Option<GuestSpec>,
     /// Its operations, the oldest first.
@@ -78,6 +87,7 @@ impl Record {
             pair: Pair::default(),
             tombstone: None,
             withdrawn: None,
+            suspension: None,
             personalised: None,
             operations: Vec::new(),
         }
@@ -138,6 +148,7 @@ impl Record {
 pub struct Journal {
     queue: mpsc::Sender<Job>,
     boot_id: Arc<std::sync::Mutex<Option<String>>>,
+    meters: Arc<std::sync::Mutex<Vec<Meter>>>,
 }
 
 #[derive(Debug)]
@@ -157,9 +168,16 @@ impl Journal {
     pub fn open(mut storage: Box<dyn Storage>, clock: &dyn Clock) -> Result<(Self, Vec<Record>), Failure> {
         let mut records = Vec::new();
         let mut node = NodeRecord::default();
+        let mut meters = Vec::new();
         for name in storage.list().map_err(|error| unreadable(&error))? {
             if name.ends_with(storage::BESIDE) {
                 storage.remove(&name).map_err(|error| unreadable(&error))?;
+            } else if name.starts_with(METER) {
+                let meter: Meter = format::decode(&name, &storage.read(&name).map_err(|error| unreadable(&error))?)?;
+                if meter_name(meter.instance_id) != name {
+                    return Err(format::damaged(&name, "it speaks of another instance than its name"));
+                }
+                meters.push(meter);
             } else if name == NODE_FILE {
                 node = format::decode(&name, &storage.read(&name).map_err(|error| unreadable(&error))?)?;
             } else {
@@ -177,7 +195,9 @@ impl Journal {
             .name("journal".to_owned())
             .spawn(move || write_all(storage, jobs))
             .map_err(|error| Failure::internal(format!("the journal's thread does not start: {error}")))?;
-        Ok((Self { queue, boot_id: Arc::new(std::sync::Mutex::new(node.boot_id)) }, records))
+        let (boot_id, meters) =
+            (Arc::new(std::sync::Mutex::new(node.boot_id)), Arc::new(std::sync::Mutex::new(meters)));
+        Ok((Self { queue, boot_id, meters }, records))
     }
 
     /// Makes a record durable; on return it is.
@@ -194,6 +214,28 @@ impl Journal {
     /// As [`Journal::save`].
     pub async fn forget(&self, instance: InstanceId) -> Result<(), Failure> {
         self.write(instance.to_string(), None).await
+    }
+
+    /// What was found of the instances' usage when the journal was opened; nothing the second time.
+    #[must_use]
+    pub fn take_meters(&self) -> Vec<Meter> {
+        std::mem::take(&mut self.meters.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
+    }
+
+    /// Makes what an instance used durable.
+    ///
+    /// # Errors
+    /// As [`Journal::save`].
+    pub async fn save_meter(&self, meter: &Meter) -> Result<(), Failure> {
+        self.write(meter_name(meter.instance_id), Some(format::encode(meter)?)).await
+    }
+
+    /// Forgets what an instance used.
+    ///
+    /// # Errors
+    /// As [`Journal::save`].
+    pub async fn forget_meter(&self, instance: InstanceId) -> Result<(), Failure> {
+        self.write(meter_name(instance), None).await
     }
 
     /// The boot of the host whose instances have all been started again; none when never recorded.
@@ -219,6 +261,10 @@ impl Journal {
         self.queue.send(Job { name, content, done }).await.map_err(|_| gone())?;
         answer.await.map_err(|_| gone())?
     }
+}
+
+fn meter_name(instance: InstanceId) -> String {
+    format!("{METER}{instance}")
 }
 
 fn write_all(mut storage: Box<dyn Storage>, mut jobs: mpsc::Receiver<Job>) {

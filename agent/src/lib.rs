@@ -2,7 +2,8 @@
 //!
 //! Map: [`config`] what the operator decides · [`host`] every side effect · [`instance`] one task owns one instance ·
 //! [`journal`] what the hypervisor cannot remember · [`template`] golden disks on this node · [`rpc`] what the control
-//! plane calls · [`uplink`] what the agent asks of the control plane · [`metrics`] what Prometheus reads.
+//! plane calls · [`uplink`] what the agent asks of the control plane ·
+//! [`usage`] what instances used · [`metrics`] what Prometheus reads.
 
 pub mod config;
 pub mod host;
@@ -12,6 +13,7 @@ pub mod metrics;
 pub mod rpc;
 pub mod template;
 pub mod uplink;
+pub mod usage;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -34,6 +36,7 @@ use crate::journal::{DiskStorage, Journal};
 use crate::metrics::{Access, Scrape, Telemetry};
 use crate::template::Templates;
 use crate::uplink::{ControlPlaneSource, Enrollment, Heartbeats, Identity, IdentityStore, Uplink};
+use crate::usage::Meters;
 
 /// How often the hypervisor is read anew.
 const OBSERVE: Duration = Duration::from_secs(5);
@@ -131,8 +134,9 @@ where
         shared.gate.heard(false);
         registry.resume_after_reboot().await;
     }
+    let meters = Arc::new(Meters::new(Arc::clone(&shared), config.usage_stretch()));
     let (answered, heartbeats) = watch::channel(None);
-    let agent = Parts { uplink, store, shared, registry, answered, heartbeats: heartbeats.clone(), shutdown };
+    let agent = Parts { uplink, store, shared, registry, meters, answered, heartbeats: heartbeats.clone(), shutdown };
     let (rpc_address, metrics_address) = (listeners.rpc_address, listeners.metrics_address);
     let finished = tokio::spawn(agent.serve(listeners));
     tracing::info!(node = %node_id, %rpc_address, ?metrics_address, "serving");
@@ -198,6 +202,7 @@ struct Parts<H> {
     store: IdentityStore,
     shared: Arc<Shared<H>>,
     registry: Arc<Registry<H>>,
+    meters: Arc<Meters<H>>,
     answered: watch::Sender<Option<Timestamp>>,
     heartbeats: watch::Receiver<Option<Timestamp>>,
     shutdown: CancellationToken,
@@ -211,11 +216,17 @@ impl<H: Host> Parts<H> {
             store: self.store,
             shared: Arc::clone(&self.shared),
             registry: Arc::clone(&self.registry),
+            meters: Arc::clone(&self.meters),
             agent_address: listeners.advertised,
             answered: self.answered,
         };
         background.spawn(beats.run(self.shutdown.clone()));
-        background.spawn(look_after(Arc::clone(&self.shared), Arc::clone(&self.registry), self.shutdown.clone()));
+        background.spawn(look_after(
+            Arc::clone(&self.shared),
+            Arc::clone(&self.registry),
+            Arc::clone(&self.meters),
+            self.shutdown.clone(),
+        ));
         if let (Some(listener), Some(address)) = (listeners.metrics, listeners.metrics_address) {
             let access = if address.ip().is_loopback() {
                 Access::Loopback
@@ -223,7 +234,8 @@ impl<H: Host> Parts<H> {
                 Access::Roles(self.uplink.server_config(), self.uplink.revocations().clone())
             };
             let (shared, uplink) = (Arc::clone(&self.shared), Arc::clone(&self.uplink));
-            let scrape = Arc::new(Scrape { shared, uplink, answered: self.heartbeats });
+            let scrape =
+                Arc::new(Scrape { shared, uplink, meters: Arc::clone(&self.meters), answered: self.heartbeats });
             background.spawn(metrics::serve(listener, access, scrape, self.shutdown.clone()));
         }
         let incoming = mtls::incoming(listeners.rpc, self.uplink.server_config());
@@ -241,6 +253,9 @@ impl<H: Host> Parts<H> {
         };
         self.shutdown.cancel();
         self.registry.stop().await;
+        if let Err(failure) = self.meters.save().await {
+            tracing::warn!(?failure, "what instances used since the last minute is read from the hypervisor again");
+        }
         while background.join_next().await.is_some() {}
         tracing::info!("stopped; guests run on");
         result
@@ -249,7 +264,12 @@ impl<H: Host> Parts<H> {
 
 /// Reads the hypervisor anew from time to time, drops what is old, and starts what ran before the host's reboot once that
 /// may start.
-async fn look_after<H: Host>(shared: Arc<Shared<H>>, registry: Arc<Registry<H>>, stop: CancellationToken) {
+async fn look_after<H: Host>(
+    shared: Arc<Shared<H>>,
+    registry: Arc<Registry<H>>,
+    meters: Arc<Meters<H>>,
+    stop: CancellationToken,
+) {
     let mut observe = tokio::time::interval(OBSERVE);
     observe.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut prune = tokio::time::interval(PRUNE);
@@ -264,7 +284,10 @@ async fn look_after<H: Host>(shared: Arc<Shared<H>>, registry: Arc<Registry<H>>,
             _ = observe.tick() => {
                 let read = tokio::select! {
                     () = stop.cancelled() => return,
-                    read = tokio::time::timeout(OBSERVE_LIMIT, registry.observe()) => read,
+                    read = tokio::time::timeout(OBSERVE_LIMIT, async {
+                        registry.observe().await?;
+                        meters.observe().await
+                    }) => read,
                 };
                 match read {
                     Ok(Ok(())) => {}

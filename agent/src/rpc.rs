@@ -158,6 +158,14 @@ impl<H: Host> Agent for AgentService<H> {
         answer(self.submit(operation::end_sessions(message)).await)
     }
 
+    async fn schedule_suspension(
+        &self,
+        request: Request<v1::ScheduleSuspensionRequest>,
+    ) -> Answer<v1::ScheduleSuspensionResponse> {
+        let message = self.open(request)?;
+        answer(self.suspension_schedule(message).await)
+    }
+
     async fn get_operation(&self, request: Request<v1::GetOperationRequest>) -> Answer<v1::Operation> {
         let message = self.open(request)?;
         answer(self.operation_get(&message.operation_id))

@@ -22,7 +22,9 @@ use crate::grpc;
 use crate::http::listener::{self, Security};
 use crate::http::{Api, metrics};
 use crate::pki::{self, Pki};
-use crate::reconcile::{Drift, NodeHealth, Reconciler, Reconcilers, ReservationReaper, SecondChance, TemplatesAhead};
+use crate::reconcile::{
+    Drift, NodeHealth, Reconciler, Reconcilers, ReservationReaper, SecondChance, SuspensionsAhead, TemplatesAhead,
+};
 use crate::saga::{self, Engine, RdpProver, Settings, Tools};
 use crate::seal::{Sealer, ensure_key_file};
 use crate::telemetry::Telemetry;
@@ -279,6 +281,7 @@ pub async fn serve(
         Box::new(NodeHealth::new(tools.store.clone(), Arc::clone(&clock), config.nodes.health())),
         Box::new(ReservationReaper::new(tools.store.clone())),
         Box::new(SecondChance::new(tools.store.clone(), Arc::clone(&clock), engine.clone())),
+        Box::new(SuspensionsAhead::new(tools.store.clone(), Arc::clone(&tools.provider))),
         Box::new(TemplatesAhead::new(tools.store.clone(), Arc::clone(&tools.provider), Arc::clone(&clock))),
         Box::new(Drift::new(tools.store.clone(), Arc::clone(&tools.provider))),
     ];

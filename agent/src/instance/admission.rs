@@ -60,6 +60,17 @@ pub fn admit(record: &Record, mutation: &Mutation, kind: OperationKind) -> Resul
     }
 }
 
+/// Whether something may be planned for an instance: not after a delete, not under lower numbers.
+///
+/// # Errors
+/// `instance_deleted`, `stale_generation`.
+pub fn admit_plan(record: &Record, mutation: &Mutation) -> Result<(), Failure> {
+    if record.tombstone.is_some() {
+        return Err(Failure::new(Reason::InstanceDeleted, "the instance was deleted on this node"));
+    }
+    if mutation.pair < record.pair { Err(stale(record, mutation)) } else { Ok(()) }
+}
+
 /// Refuses to start what was moved away or has ended, unless it came back under a higher generation.
 ///
 /// # Errors

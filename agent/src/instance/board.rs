@@ -5,6 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use nemordp_types::instance::{InstanceStatus, ObservedPower};
 use nemordp_types::operation::Operation;
+use nemordp_types::suspension::SuspensionReport;
 use nemordp_types::{InstanceId, OperationId};
 use tokio::sync::{broadcast, watch};
 
@@ -16,12 +17,18 @@ const CHANGES: usize = 1_024;
 pub struct Board {
     operations: Mutex<HashMap<OperationId, watch::Sender<Operation>>>,
     statuses: Mutex<HashMap<InstanceId, InstanceStatus>>,
+    suspensions: Mutex<HashMap<InstanceId, SuspensionReport>>,
     changes: broadcast::Sender<InstanceStatus>,
 }
 
 impl Default for Board {
     fn default() -> Self {
-        Self { operations: Mutex::default(), statuses: Mutex::default(), changes: broadcast::Sender::new(CHANGES) }
+        Self {
+            operations: Mutex::default(),
+            statuses: Mutex::default(),
+            suspensions: Mutex::default(),
+            changes: broadcast::Sender::new(CHANGES),
+        }
     }
 }
 
@@ -61,6 +68,22 @@ impl Board {
     /// Stops showing an operation.
     pub fn operation_forget(&self, id: OperationId) {
         lock(&self.operations).remove(&id);
+    }
+
+    /// Shows a suspension that has happened, until it was received; none takes it away.
+    pub fn suspension_put(&self, id: InstanceId, report: Option<SuspensionReport>) {
+        let mut suspensions = lock(&self.suspensions);
+        match report {
+            Some(report) => drop(suspensions.insert(id, report)),
+            None => drop(suspensions.remove(&id)),
+        }
+    }
+
+    /// Suspensions that have happened and were not received, the oldest first.
+    pub fn suspensions(&self) -> Vec<SuspensionReport> {
+        let mut all: Vec<_> = lock(&self.suspensions).values().copied().collect();
+        all.sort_unstable_by_key(|report| (report.done_at, report.instance_id));
+        all
     }
 
     /// Shows an instance; whoever watches learns it when something changed.

@@ -4,9 +4,10 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use jiff::Timestamp;
 use nemordp_types::instance::{DesiredPower, ObservedPower};
 use nemordp_types::operation::Operation;
-use nemordp_types::{Failure, Generation, InstanceId, Reason};
+use nemordp_types::{Failure, Generation, InstanceId, Mutation, OperationId, Reason};
 use tokio::sync::{mpsc, oneshot};
 
 use super::Shared;
@@ -108,6 +109,28 @@ impl<H: Host> Registry<H> {
             // A task that has ended has nothing to withdraw; otherwise nothing else may start before it is written down.
             if task.send(Message::Withdraw { generation, answer }).await.is_ok() {
                 drop(written.await);
+            }
+        }
+    }
+
+    /// Keeps when an instance is to be switched off, or that it is not any more; returns when that is written down.
+    ///
+    /// # Errors
+    /// `not_found`, `instance_deleted`, `stale_generation`, `unavailable`.
+    pub async fn schedule(&self, mutation: Mutation, at: Option<Timestamp>) -> Result<(), Failure> {
+        let task = lock(&self.tasks).get(&mutation.instance_id).cloned().ok_or_else(plan::absent)?;
+        let (answer, result) = oneshot::channel();
+        task.try_send(Message::Schedule { mutation, at, answer }).map_err(|_| busy())?;
+        result.await.map_err(|_| busy())?
+    }
+
+    /// The control plane has heard of these suspensions.
+    pub async fn suspensions_received(&self, operations: &[OperationId]) {
+        for report in self.shared.board.suspensions() {
+            let task = lock(&self.tasks).get(&report.instance_id).cloned();
+            if let Some(task) = task.filter(|_| operations.contains(&report.operation_id)) {
+                // A task that has ended reports nothing any more.
+                drop(task.send(Message::SuspensionReceived(report.operation_id)).await);
             }
         }
     }

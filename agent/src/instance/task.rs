@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use nemordp_types::instance::{InstanceStatus, ObservedPower, PowerAction};
 use nemordp_types::operation::{Operation, OperationState, Stage};
 use nemordp_types::{Failure, Generation, InstanceId, Mutation, OperationId};
@@ -35,6 +36,10 @@ pub(super) enum Message {
     Resume,
     /// It was moved away or has ended, at this generation; the answer comes when that is written down.
     Withdraw { generation: Generation, answer: oneshot::Sender<()> },
+    /// Switch it off at that time, or not any more.
+    Schedule { mutation: Mutation, at: Option<Timestamp>, answer: oneshot::Sender<Result<(), Failure>> },
+    /// The control plane has heard that a suspension has happened.
+    SuspensionReceived(OperationId),
     /// Drop what is too old; answers whether nothing is left to remember.
     Prune { answer: oneshot::Sender<bool> },
     /// End; the answer comes when nothing runs any more.
@@ -44,20 +49,20 @@ pub(super) enum Message {
 /// What was learned from inside the guest since it started.
 #[derive(Debug, Clone, Default)]
 struct Observed {
-    started_at: Option<jiff::Timestamp>,
+    started_at: Option<Timestamp>,
     agent: bool,
     ipv4: Option<std::net::Ipv4Addr>,
     certificate: Option<[u8; 32]>,
 }
 
 pub(super) struct Task<H> {
-    shared: Arc<Shared<H>>,
-    record: Record,
-    state: State,
+    pub(super) shared: Arc<Shared<H>>,
+    pub(super) record: Record,
+    pub(super) state: State,
     mailbox: mpsc::Receiver<Message>,
     running: Option<JoinHandle<Result<Found, Failure>>>,
     interrupt: CancellationToken,
-    seen: Option<Box<HostInstance>>,
+    pub(super) seen: Option<Box<HostInstance>>,
     observed: Observed,
     probe: Option<JoinHandle<Observed>>,
     stopped: Option<oneshot::Sender<()>>,
@@ -96,6 +101,7 @@ impl<H: Host> Task<H> {
             stopped: None,
         };
         task.show();
+        task.show_suspension();
         task
     }
 
@@ -150,7 +156,15 @@ impl<H: Host> Task<H> {
                 // The caller may have hung up; the operation runs nevertheless.
                 drop(answer.send(result));
             }
-            Message::Seen(seen) => self.seen(seen),
+            Message::Seen(seen) => {
+                self.seen(seen);
+                self.suspend_when_due().await;
+            }
+            Message::Schedule { mutation, at, answer } => {
+                let result = self.schedule(&mutation, at).await;
+                answer.send(result).ok();
+            }
+            Message::SuspensionReceived(operation) => self.suspension_received(operation).await,
             Message::Resume => self.by_itself(PowerAction::Start, "the host was rebooted").await,
             Message::Withdraw { generation, answer } => {
                 self.withdraw(generation).await;
@@ -204,7 +218,7 @@ impl<H: Host> Task<H> {
         }
     }
 
-    async fn request(&mut self, work: Work) -> Result<Operation, Failure> {
+    pub(super) async fn request(&mut self, work: Work) -> Result<Operation, Failure> {
         let kind = work.job.kind();
         let admission = admission::admit(&self.record, &work.mutation, kind)?;
         let mut record = self.record.clone();
@@ -356,7 +370,11 @@ impl<H: Host> Task<H> {
         if let Err(failure) = self.shared.journal.save(&self.record).await {
             tracing::error!(instance = %self.record.instance_id, ?failure, "the outcome was not written down");
         }
+        let succeeded = operation.state == OperationState::Succeeded;
         self.shared.board.operation_put(operation);
+        if succeeded {
+            self.suspended(id).await;
+        }
     }
 
     /// Takes what the hypervisor shows; what was learned inside the guest holds until it starts anew.

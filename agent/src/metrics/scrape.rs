@@ -20,6 +20,7 @@ use crate::host::{Host, InstanceCounters};
 use crate::instance::Shared;
 use crate::instance::gate::Standing;
 use crate::uplink::Uplink;
+use crate::usage::Meters;
 
 /// How long the host may take to answer.
 const DEADLINE: Duration = Duration::from_secs(8);
@@ -31,6 +32,8 @@ pub struct Scrape<H> {
     pub shared: Arc<Shared<H>>,
     /// The certificate.
     pub uplink: Arc<Uplink>,
+    /// What waits to be reported.
+    pub meters: Arc<Meters<H>>,
     /// The last answered heartbeat.
     pub answered: watch::Receiver<Option<Timestamp>>,
 }
@@ -185,6 +188,8 @@ impl<H: Host> Scrape<H> {
         let seconds = |at: Timestamp| at.duration_since(Timestamp::UNIX_EPOCH).as_secs_f64();
         let expiry = self.uplink.identity().validity().map(|(_, until)| one(seconds(until))).unwrap_or_default();
         let age = self.answered.borrow().map(|at| one(now.duration_since(at).as_secs_f64().max(0.0)));
+        let (unreported, since) = self.meters.unreported();
+        let waits = since.map_or(0.0, |since| now.duration_since(since).as_secs_f64().max(0.0));
         let heard = self.shared.telemetry.heard();
         let build = vec![(
             vec![("version", inventory.agent_version.clone()), ("hypervisor", inventory.hypervisor.clone())],
@@ -215,6 +220,18 @@ impl<H: Host> Scrape<H> {
                 "Time since the control plane last answered a heartbeat",
                 Some(Unit::Seconds),
                 age.unwrap_or_default(),
+            ),
+            gauge(
+                "usage_unreported",
+                "Entries of the instances' use that the control plane has not received",
+                None,
+                one(float(u64::try_from(unreported).unwrap_or(u64::MAX))),
+            ),
+            gauge(
+                "usage_unreported_age",
+                "Since when the oldest of them waits; 0 when none does",
+                Some(Unit::Seconds),
+                one(waits),
             ),
             gauge(
                 "clock_skew",

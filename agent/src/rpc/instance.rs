@@ -1,7 +1,7 @@
 //! Instances as the node sees them.
 
-use nemordp_types::{Failure, Reason};
-use nemordp_wire::v1;
+use nemordp_types::{Failure, Mutation, Reason};
+use nemordp_wire::{time, v1};
 
 use super::{AgentService, Watch, instance_id, watch};
 use crate::host::Host;
@@ -27,5 +27,16 @@ impl<H: Host> AgentService<H> {
 
     pub(super) fn instance_watch(&self) -> Watch<v1::InstanceStatus> {
         watch::instances(&self.shared)
+    }
+
+    pub(super) async fn suspension_schedule(
+        &self,
+        message: v1::ScheduleSuspensionRequest,
+    ) -> Result<v1::ScheduleSuspensionResponse, Failure> {
+        let mutation = message.mutation.ok_or_else(|| Failure::field("mutation", "say who asks"))?;
+        let mutation = Mutation::try_from(mutation).map_err(|failure| failure.within("mutation"))?;
+        let at = time::decode_option(message.suspend_at_us, "suspend_at_us")?;
+        self.registry.schedule(mutation, at).await?;
+        Ok(v1::ScheduleSuspensionResponse {})
     }
 }

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use nemordp_types::{Clock, Entropy, Failure, Generation, InstanceId, Reason};
+use nemordp_types::usage::UsageReceipt;
+use nemordp_types::{Clock, Entropy, Failure, Generation, InstanceId, OperationId, Reason};
 use nemordp_wire::{id, status, time, v1};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -14,6 +15,7 @@ use super::{IdentityStore, Uplink};
 use crate::host::Host;
 use crate::instance::Shared;
 use crate::instance::registry::Registry;
+use crate::usage::Meters;
 
 /// How long one may take.
 const DEADLINE: Duration = Duration::from_secs(15);
@@ -33,6 +35,8 @@ pub struct Heartbeats<H> {
     pub shared: Arc<Shared<H>>,
     /// Who gives up what was moved away.
     pub registry: Arc<Registry<H>>,
+    /// What is reported of the instances' use.
+    pub meters: Arc<Meters<H>>,
     /// Where the control plane reaches the agent.
     pub agent_address: SocketAddr,
     /// The time of the last answer; none before the first one.
@@ -92,6 +96,21 @@ impl<H: Host> Heartbeats<H> {
             }
         }
         self.shared.gate.heard(answer.fenced);
+        let heard: Result<Vec<OperationId>, Failure> =
+            answer.suspension_receipts.iter().map(|bytes| id::decode(bytes, "suspension_receipts")).collect();
+        match heard {
+            Ok(operations) => self.registry.suspensions_received(&operations).await,
+            Err(failure) => tracing::error!(?failure, "a receipt cannot be read"),
+        }
+        let receipts: Result<Vec<UsageReceipt>, Failure> =
+            answer.usage_receipts.iter().map(|receipt| UsageReceipt::try_from(receipt.clone())).collect();
+        let forgotten = match receipts {
+            Ok(receipts) => self.meters.received(&receipts).await,
+            Err(failure) => Err(failure),
+        };
+        if let Err(failure) = forgotten {
+            tracing::warn!(?failure, "what was received is reported again, under the same numbers");
+        }
         let skew = SignedDuration::from_micros(answer.clock_skew_us);
         self.shared.telemetry.control_plane_said(skew, answer.doubled);
         if skew.unsigned_abs() >= CLOCK_TOLERANCE {
@@ -133,6 +152,8 @@ impl<H: Host> Heartbeats<H> {
             session_id: bytes::Bytes::copy_from_slice(&sender.session),
             beat: sender.beat,
             sent_at_us: time::encode(self.shared.clock.now()),
+            suspensions: self.shared.board.suspensions().iter().map(Into::into).collect(),
+            usage: self.meters.report().await?.iter().map(Into::into).collect(),
             templates: self.shared.templates.list().await?.iter().map(Into::into).collect(),
         };
         let mut control = self.uplink.control().await?;

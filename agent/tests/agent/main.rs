@@ -10,3 +10,4 @@ mod login;
 mod restart;
 mod support;
 mod templates;
+mod usage;

@@ -110,6 +110,12 @@ pub(crate) struct ControlState {
     pub(crate) fenced: AtomicBool,
     pub(crate) clock_skew_us: AtomicI64,
     pub(crate) doubled: AtomicBool,
+    /// Every entry of every heartbeat, as it came.
+    pub(crate) usage: Mutex<Vec<v1::UsageEntry>>,
+    /// Whether the answers carry receipts.
+    pub(crate) receipts: AtomicBool,
+    /// Every suspension of every answered heartbeat, as it came.
+    pub(crate) suspensions: Mutex<Vec<v1::SuspensionReport>>,
 }
 
 #[derive(Clone)]
@@ -146,6 +152,9 @@ impl ControlPlane {
             fenced: AtomicBool::new(false),
             clock_skew_us: AtomicI64::new(0),
             doubled: AtomicBool::new(false),
+            usage: Mutex::default(),
+            receipts: AtomicBool::new(true),
+            suspensions: Mutex::default(),
         });
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -219,6 +228,18 @@ impl Control for Service {
         let message = request.into_inner();
         let revocations = self.0.revocations.lock().unwrap().clone();
         let revocations = revocations.filter(|list| list.number > message.revocation_number);
+        self.0.usage.lock().unwrap().extend(message.usage.iter().cloned());
+        let receipts = message.usage.iter().filter(|_| self.0.receipts.load(Ordering::SeqCst));
+        let usage_receipts = receipts
+            .map(|entry| v1::UsageReceipt {
+                instance_id: entry.instance_id.clone(),
+                meter_id: entry.meter_id.clone(),
+                sequence: entry.sequence,
+            })
+            .collect();
+        self.0.suspensions.lock().unwrap().extend(message.suspensions.iter().cloned());
+        let heard = message.suspensions.iter().filter(|_| self.0.receipts.load(Ordering::SeqCst));
+        let suspension_receipts = heard.map(|report| report.operation_id.clone()).collect();
         *self.0.last_heartbeat.lock().unwrap() = Some(message);
         let renew = self.0.renew.load(Ordering::SeqCst);
         Ok(Response::new(v1::HeartbeatResponse {
@@ -229,6 +250,8 @@ impl Control for Service {
             fenced: self.0.fenced.load(Ordering::SeqCst),
             clock_skew_us: self.0.clock_skew_us.load(Ordering::SeqCst),
             doubled: self.0.doubled.load(Ordering::SeqCst),
+            usage_receipts,
+            suspension_receipts,
         }))
     }
 
@@ -288,6 +311,7 @@ pub(crate) fn config(control: &ControlPlane, folder: &Path, extra: &str) -> Conf
         ticket_file = {ticket:?}
         boot_timeout_seconds = 3
         shutdown_timeout_seconds = 1
+        usage_seconds = 1
         host.kind = "sim"
         metrics.listen = "127.0.0.1:0"
         [network]

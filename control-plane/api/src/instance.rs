@@ -104,6 +104,21 @@ pub struct Instance {
     pub updated_at: Timestamp,
 }
 
+/// What an instance has used so far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct InstanceUsage {
+    /// Received over the network, bytes.
+    pub received_bytes: u64,
+    /// Sent over the network, bytes.
+    pub sent_bytes: u64,
+    /// How long it ran, seconds.
+    pub running_seconds: u64,
+    /// Until when this is known; absent before its node has reported.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub until: Option<Timestamp>,
+}
+
 page! {
     /// A page of instances.
     InstancePage of Instance

@@ -18,6 +18,7 @@ pub mod placement;
 pub mod plan;
 pub mod problem;
 pub mod reconciler;
+pub mod suspension;
 pub mod template;
 mod word;
 
@@ -25,7 +26,7 @@ pub use availability::{Availability, AvailabilityList};
 pub use capacity::{Capacity, CapacityChange, CapacityList};
 pub use credentials::{CredentialsLink, CredentialsReveal, RevealedCredentials};
 pub use event::{Event, EventPage};
-pub use instance::{Instance, InstanceLifecycle, InstancePage, InstancePower};
+pub use instance::{Instance, InstanceLifecycle, InstancePage, InstancePower, InstanceUsage};
 pub use key::{ApiKey, ApiKeyPage, ApiScope, CreatedApiKey, NewApiKey};
 pub use node::{
     CreatedTicket, FenceNode, NewTicket, Node, NodeAvailability, NodeLoad, NodePage, NodePolicy, NodePool,
@@ -38,6 +39,7 @@ pub use placement::{OrderPlacement, Placement, PlacementNode, SupposedNode, Supp
 pub use plan::{NewPlan, Plan, PlanPage};
 pub use problem::{PROBLEM_MEDIA_TYPE, Problem};
 pub use reconciler::{Reconciler, ReconcilerList};
+pub use suspension::{NewSuspension, Suspension, SuspensionState};
 pub use template::{NewTemplate, Personalisation, RdpSecurity, Template, TemplateFile, TemplatePage};
 
 /// The header that carries the client's name for one intention; every POST that changes something needs it.

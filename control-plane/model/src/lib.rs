@@ -18,6 +18,7 @@ pub mod plan;
 pub mod region;
 pub mod saga;
 pub mod session;
+pub mod suspension;
 pub mod tenant;
 pub mod ticket;
 pub mod word;
@@ -38,5 +39,6 @@ pub use placement::{
 pub use plan::Plan;
 pub use region::RegionAvailability;
 pub use saga::{Saga, SagaKind, SagaStatus, SagaStep, StepState};
+pub use suspension::{Suspension, SuspensionState};
 pub use tenant::Tenant;
 pub use ticket::Ticket;

@@ -21,7 +21,9 @@ use nemordp_types::instance::InstanceStatus;
 use nemordp_types::node::{NodeInventory, NodeLoad};
 use nemordp_types::operation::Operation;
 use nemordp_types::template::{TemplatePresence, TemplateState};
-use nemordp_types::{Bytes, Failure, InstanceId, LoginName, Mutation, NodeAddress, NodeId, OperationId, Template};
+use nemordp_types::{
+    Bytes, Failure, InstanceId, LoginName, Mutation, NodeAddress, NodeId, OperationId, Reason, Template,
+};
 
 pub use change::Change;
 pub use follow::{Pace, Progress, apply};
@@ -110,6 +112,20 @@ pub trait Provider: Send + Sync + fmt::Debug {
 
     /// Desktop sessions that are open inside the guest.
     fn sessions<'a>(&'a self, place: &'a Place, id: InstanceId) -> BoxFuture<'a, Result<Vec<GuestSession>, Failure>>;
+
+    /// Has the place switch an instance off at a time, whoever can be reached then; none takes that back.
+    ///
+    /// # Errors
+    /// `not_found`, `stale_generation`, `instance_deleted`; `conflict` where a place cannot keep a time.
+    fn suspend_at<'a>(
+        &'a self,
+        _place: &'a Place,
+        _mutation: Mutation,
+        _at: Option<Timestamp>,
+    ) -> BoxFuture<'a, Result<(), Failure>> {
+        let cannot = Failure::new(Reason::Conflict, "this place keeps no time: suspend the instance when it is time");
+        Box::pin(std::future::ready(Err(cannot)))
+    }
 
     /// Has the place fetch a template ahead of the first order, unless it has it; says how far it is. A place that gets
     /// its templates in another way has nothing to do.

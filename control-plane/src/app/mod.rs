@@ -13,6 +13,7 @@ mod operations;
 mod orders;
 mod placement;
 mod plans;
+mod suspensions;
 mod templates;
 
 use std::sync::Arc;

@@ -10,7 +10,9 @@ use nemordp_model::session::AgentSession;
 use nemordp_store::{NodeHeartbeat, Sender, Signs, Withdrawal};
 use nemordp_types::instance::InstanceStatus;
 use nemordp_types::node::{NodeAvailability, NodeInventory, NodeLoad};
+use nemordp_types::suspension::SuspensionReport;
 use nemordp_types::template::{TemplatePresence, TemplateState};
+use nemordp_types::usage::UsageEntry;
 use nemordp_types::{Bytes, Failure, NodeAddress, NodeId, TemplateDigest};
 use nemordp_wire::identity::Role;
 use nemordp_wire::mtls::require;
@@ -95,6 +97,12 @@ impl Control {
     ) -> Result<v1::HeartbeatResponse, Failure> {
         let missing = |field: &str| Failure::field(field, "must be present");
         let signs = signs(&request)?;
+        let suspensions = request.suspensions.iter().map(|report| SuspensionReport::try_from(report.clone()));
+        let suspensions =
+            suspensions.collect::<Result<Vec<_>, _>>().map_err(|failure| failure.within("suspensions"))?;
+        let usage =
+            request.usage.iter().map(|entry| UsageEntry::try_from(entry.clone())).collect::<Result<Vec<_>, _>>();
+        let usage = usage.map_err(|failure| failure.within("usage"))?;
         let inventory = request.inventory.ok_or_else(|| missing("inventory"))?;
         let instances = request.instances.into_iter().map(InstanceStatus::try_from).collect::<Result<_, _>>();
         let beat = NodeHeartbeat {
@@ -108,6 +116,8 @@ impl Control {
             signs,
         };
         let outcome = self.app.heartbeat(node_id, beat).await?;
+        let suspended = self.app.suspensions_happened(node_id, &suspensions).await?;
+        let receipts = self.app.store.usage_report(node_id, &usage).await?;
         let number = self.app.pki.revocations().number();
         let revocations = if request.revocation_number < number {
             let list = self.app.store.revocation_list().await?;
@@ -126,6 +136,8 @@ impl Control {
             fenced: outcome.availability == NodeAvailability::Fenced,
             clock_skew_us: skew_us,
             doubled: outcome.doubled,
+            suspension_receipts: suspended.iter().map(id::encode).collect(),
+            usage_receipts: receipts.iter().map(Into::into).collect(),
         })
     }
 

@@ -137,6 +137,12 @@ fn ordinary_routes() -> OpenApiRouter<Api> {
         .routes(routes!(v1::instances::password_reset::password_reset))
         .routes(routes!(v1::instances::credentials::credentials))
         .routes(routes!(v1::instances::rdp_file::rdp_file))
+        .routes(routes!(v1::instances::usage::usage))
+        .routes(routes!(
+            v1::instances::suspension::schedule::schedule,
+            v1::instances::suspension::get::get,
+            v1::instances::suspension::cancel::cancel
+        ))
         .routes(routes!(v1::credentials::reveal))
         .routes(routes!(v1::plans::list::list))
         .routes(routes!(v1::plans::put::put))

@@ -30,6 +30,7 @@ mirror!(saga_kind: model::SagaKind => OperationKind {
 });
 mirror!(saga_status: model::SagaStatus => OperationStatus { Running, Unwinding, Done, Unwound, Cancelled, Stuck });
 mirror!(step_state: model::StepState => StepState { Pending, Running, Done, Failed, Undoing, Undone, Skipped });
+mirror!(suspension_state: model::SuspensionState => SuspensionState { Wanted, Placed, Cancelling });
 mirror!(node_policy: NodePolicy => NodePolicy { Active, Cordoned, Draining, Decommissioned });
 mirror!(
     /// What is known of a node's life.
@@ -235,6 +236,14 @@ fn node_template(presence: &TemplatePresence) -> api::NodeTemplate {
         TemplateState::Failed(failure) => (api::NodeTemplateState::Failed, Some(api::Fault::from(failure))),
     };
     api::NodeTemplate { digest: presence.digest, state, fetched_bytes: presence.fetched, failure }
+}
+
+pub(super) fn suspension(suspension: &model::Suspension) -> api::Suspension {
+    api::Suspension {
+        instance_id: suspension.instance_id,
+        at: suspension.at,
+        state: suspension_state(suspension.state),
+    }
 }
 
 pub(super) fn ticket(ticket: &model::Ticket) -> api::Ticket {

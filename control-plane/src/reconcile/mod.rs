@@ -7,6 +7,7 @@ mod drift;
 mod node_health;
 mod reservation_reaper;
 mod second_chance;
+mod suspensions;
 mod template_presence;
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -25,6 +26,7 @@ pub use drift::{Drift, Finding};
 pub use node_health::NodeHealth;
 pub use reservation_reaper::ReservationReaper;
 pub use second_chance::SecondChance;
+pub use suspensions::SuspensionsAhead;
 pub use template_presence::TemplatesAhead;
 
 /// Compares and acts.

@@ -3,12 +3,14 @@
 use std::str::FromStr;
 
 use jiff::Timestamp;
-use nemordp_model::{ApiScopes, EventKind, Label, Lifecycle, OrderState, SagaKind, SagaStatus, StepState};
+use nemordp_model::{
+    ApiScopes, EventKind, Label, Lifecycle, OrderState, SagaKind, SagaStatus, StepState, SuspensionState,
+};
 use nemordp_types::node::{NodeAvailability, NodePolicy};
 use nemordp_types::{
-    ApiKeyId, Bytes, EventId, Fence, Generation, GiB, HostName, InstallationId, InstanceId, KeyboardLayout, MiB,
-    NodeAddress, NodeId, OrderId, PlanName, RegionName, ReservationId, SagaId, StorageClass, TemplateDigest,
-    TemplateName, TenantId, TicketId, TimeZoneName, Vcpu,
+    ApiKeyId, Bytes, EventId, Fence, Generation, GiB, HostName, InstallationId, InstanceId, KeyboardLayout, MeterId,
+    MiB, NodeAddress, NodeId, OperationId, OrderId, PlanName, RegionName, ReservationId, SagaId, StorageClass,
+    TemplateDigest, TemplateName, TenantId, TicketId, TimeZoneName, Vcpu,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -153,7 +155,20 @@ macro_rules! ids {
         }
     )*};
 }
-ids!(InstallationId, NodeId, InstanceId, OrderId, SagaId, ReservationId, TenantId, ApiKeyId, TicketId, EventId);
+ids!(
+    InstallationId,
+    NodeId,
+    InstanceId,
+    MeterId,
+    OperationId,
+    OrderId,
+    SagaId,
+    ReservationId,
+    TenantId,
+    ApiKeyId,
+    TicketId,
+    EventId
+);
 
 macro_rules! texts {
     ($($name:ident),*) => {$(
@@ -200,7 +215,7 @@ macro_rules! closed_lists {
         }
     )*};
 }
-closed_lists!(OrderState, Lifecycle, SagaKind, SagaStatus, StepState, EventKind);
+closed_lists!(OrderState, Lifecycle, SagaKind, SagaStatus, StepState, SuspensionState, EventKind);
 
 macro_rules! serde_words {
     ($($name:ident),*) => {$(

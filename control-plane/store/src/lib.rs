@@ -43,9 +43,11 @@ mod rows;
 pub mod saga;
 pub mod secret;
 mod sql;
+pub mod suspension;
 pub mod template;
 pub mod tenant;
 pub mod ticket;
+pub mod usage;
 
 pub use accept::{Accepted, NewOrder, OrderAccept, Shape};
 pub use api_key::NewApiKey;
@@ -71,3 +73,4 @@ pub use saga::{NewSaga, SagaFilter};
 pub use secret::{Revealed, SecretStanding};
 pub use template::RegisteredTemplate;
 pub use ticket::{NewTicket, TicketStanding};
+pub use usage::UsageTotal;

@@ -46,6 +46,8 @@ migrations! {
     52 "0052_node_doubled_at",
     53 "0053_node_session",
     54 "0054_certificate_flagged_at",
+    55 "0055_usage",
+    56 "0056_suspension",
 }
 
 /// SQLite's words and PostgreSQL's, outside of comments.

@@ -11,4 +11,5 @@ mod metrics;
 mod nodes;
 mod operator;
 mod orders;
+mod suspension;
 mod transport;

@@ -97,6 +97,8 @@ ids! {
     TicketId => "ticket";
     /// One event of the outbox.
     EventId => "event";
+    /// A node's count of what one instance uses; a journal that was lost begins another.
+    MeterId => "meter";
 }
 
 #[cfg(test)]

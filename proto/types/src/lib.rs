@@ -20,8 +20,10 @@ pub mod name;
 pub mod node;
 pub mod operation;
 pub mod reason;
+pub mod suspension;
 pub mod template;
 pub mod unit;
+pub mod usage;
 
 pub use address::{Endpoint, MacAddr, NodeAddress};
 pub use clock::{Clock, ManualClock, SystemClock};
@@ -29,8 +31,8 @@ pub use entropy::{Entropy, SeededEntropy, SystemEntropy};
 pub use failure::Failure;
 pub use fencing::{Fence, Generation, Mutation, Pair};
 pub use id::{
-    ApiKeyId, EventId, InstallationId, InstanceId, NodeId, OperationId, OrderId, ReservationId, SagaId, TenantId,
-    TicketId,
+    ApiKeyId, EventId, InstallationId, InstanceId, MeterId, NodeId, OperationId, OrderId, ReservationId, SagaId,
+    TenantId, TicketId,
 };
 pub use name::{HostName, KeyboardLayout, LoginName, PlanName, RegionName, StorageClass, TemplateName, TimeZoneName};
 pub use reason::{Reason, Retry};

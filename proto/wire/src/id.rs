@@ -1,7 +1,7 @@
 //! Ids as 16 bytes.
 
 use bytes::Bytes;
-use nemordp_types::{Failure, InstallationId, InstanceId, NodeId, OperationId, OrderId};
+use nemordp_types::{Failure, InstallationId, InstanceId, MeterId, NodeId, OperationId, OrderId};
 use uuid::Uuid;
 
 /// An id that crosses the wire.
@@ -26,7 +26,7 @@ macro_rules! wire_ids {
     )*};
 }
 
-wire_ids!(InstallationId, InstanceId, NodeId, OperationId, OrderId);
+wire_ids!(InstallationId, InstanceId, MeterId, NodeId, OperationId, OrderId);
 
 /// The bytes of an id.
 pub fn encode<T: WireId>(id: &T) -> Bytes {

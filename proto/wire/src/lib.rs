@@ -4,7 +4,7 @@
 //! names the field: only the receiver validates.
 //!
 //! Map: [`v1`] generated · [`id`], [`time`] scalars · [`failure`], [`fencing`], [`guest`], [`instance`], [`node`],
-//! [`operation`], [`template`] nouns · [`status`] the one table of gRPC codes · [`identity`] who a certificate speaks for ·
+//! [`operation`], [`suspension`], [`template`], [`usage`] nouns · [`status`] the one table of gRPC codes · [`identity`] who a certificate speaks for ·
 //! [`mtls`] connections · [`ticket`] what an operator hands to a new node.
 
 pub mod failure;
@@ -17,9 +17,11 @@ pub mod mtls;
 pub mod node;
 pub mod operation;
 pub mod status;
+pub mod suspension;
 pub mod template;
 pub mod ticket;
 pub mod time;
+pub mod usage;
 
 /// The generated messages and services.
 pub mod v1 {

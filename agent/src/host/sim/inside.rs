@@ -100,6 +100,8 @@ impl Machine {
                 let counters = InstanceCounters {
                     cpu_ns: millis.saturating_mul(20_000),
                     memory_bytes: Bytes::from(domain.spec.memory).0 / 4,
+                    network_received_bytes: millis.saturating_mul(100),
+                    network_sent_bytes: millis.saturating_mul(10),
                     ..InstanceCounters::default()
                 };
                 (id, counters)

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-use nemordp_api::{Instance, Operation};
+use nemordp_api::{Instance, InstanceUsage, NewSuspension, Operation, Suspension};
 use nemordp_types::InstanceId;
 
 use crate::client::Client;
@@ -22,6 +22,23 @@ pub enum Action {
     },
     /// Shows one.
     Show {
+        /// Its id.
+        id: InstanceId,
+    },
+    /// Shows what it used: network, time.
+    Usage {
+        /// Its id.
+        id: InstanceId,
+    },
+    /// Has it suspended at a time, even when the control plane cannot be reached then.
+    SuspendAt {
+        /// Its id.
+        id: InstanceId,
+        /// When, like 2026-12-24T18:00:00Z.
+        at: jiff::Timestamp,
+    },
+    /// Takes back what was scheduled.
+    SuspendNever {
         /// Its id.
         id: InstanceId,
     },
@@ -60,6 +77,14 @@ impl Action {
         match self {
             Self::List { limit } => output.rows(&client.list::<Instance>("v1/instances", &[], limit).await?),
             Self::Show { id } => output.one(&client.get::<Instance>(&format!("v1/instances/{id}"), &[]).await?),
+            Self::Usage { id } => {
+                output.one(&client.get::<InstanceUsage>(&format!("v1/instances/{id}/usage"), &[]).await?)
+            }
+            Self::SuspendAt { id, at } => {
+                let path = format!("v1/instances/{id}/suspension");
+                output.one(&client.post::<Suspension>(&path, &NewSuspension { at }).await?)
+            }
+            Self::SuspendNever { id } => client.delete::<()>(&format!("v1/instances/{id}/suspension")).await,
             Self::Start(target) => target.post(client, output, "start").await,
             Self::Stop(target) => target.post(client, output, "stop").await,
             Self::Restart(target) => target.post(client, output, "restart").await,
@@ -84,6 +109,27 @@ impl Target {
     async fn post(self, client: &Client, output: &Output, action: &str) -> Result<(), Error> {
         let operation: Operation = client.post_empty(&format!("v1/instances/{}/{action}", self.id)).await?;
         accepted(client, output, operation, self.watch).await
+    }
+}
+
+impl Row for Suspension {
+    const HEADS: &'static [&'static str] = &["INSTANCE", "SUSPENDED AT", "STATE"];
+
+    fn cells(&self) -> Vec<String> {
+        vec![self.instance_id.to_string(), self.at.to_string(), self.state.to_string()]
+    }
+}
+
+impl Row for InstanceUsage {
+    const HEADS: &'static [&'static str] = &["RECEIVED", "SENT", "RAN", "UNTIL"];
+
+    fn cells(&self) -> Vec<String> {
+        vec![
+            format!("{} B", self.received_bytes),
+            format!("{} B", self.sent_bytes),
+            format!("{} s", self.running_seconds),
+            cell(self.until),
+        ]
     }
 }
 

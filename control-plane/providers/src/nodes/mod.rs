@@ -123,6 +123,15 @@ impl Provider for Nodes {
         self.channels.call(place, self.limits.guest, move |client| rpc::sessions(client, id)).boxed()
     }
 
+    fn suspend_at<'a>(
+        &'a self,
+        place: &'a Place,
+        mutation: Mutation,
+        at: Option<Timestamp>,
+    ) -> BoxFuture<'a, Result<(), Failure>> {
+        self.channels.call(place, self.limits.send, move |client| rpc::suspend_at(client, mutation, at)).boxed()
+    }
+
     fn template_prepare<'a>(
         &'a self,
         place: &'a Place,

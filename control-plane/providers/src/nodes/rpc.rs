@@ -88,6 +88,12 @@ pub(super) async fn sessions(mut client: Client, instance: InstanceId) -> Result
     answer.sessions.into_iter().map(GuestSession::try_from).collect::<Result<_, _>>().map_err(nonsense)
 }
 
+pub(super) async fn suspend_at(mut client: Client, mutation: Mutation, at: Option<Timestamp>) -> Result<(), Failure> {
+    let mutation = Some(v1::Mutation::from(&mutation));
+    let request = v1::ScheduleSuspensionRequest { mutation, suspend_at_us: at.map_or(0, time::encode) };
+    client.schedule_suspension(request).await.map(drop).map_err(failure)
+}
+
 pub(super) async fn template_prepare(mut client: Client, template: &Template) -> Result<TemplatePresence, Failure> {
     let request = v1::PrepareTemplateRequest { template: Some(template.into()) };
     let answer = client.prepare_template(request).await.map_err(failure)?.into_inner();

@@ -19,3 +19,4 @@ mod postgres;
 mod schema;
 mod secrets;
 mod support;
+mod usage;

@@ -20,6 +20,8 @@ pub(in crate::http) mod rdp_file;
 pub(in crate::http) mod restart;
 pub(in crate::http) mod start;
 pub(in crate::http) mod stop;
+pub(in crate::http) mod suspension;
+pub(in crate::http) mod usage;
 
 /// What every change of an instance does: 202 with the operation.
 async fn change(

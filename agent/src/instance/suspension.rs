@@ -1,0 +1,87 @@
+//! Suspensions at their time: kept in the journal, carried out with nobody's help, told until they were received.
+
+use jiff::Timestamp;
+use nemordp_types::instance::{ObservedPower, PowerAction};
+use nemordp_types::suspension::{ScheduledSuspension, SuspensionReport};
+use nemordp_types::{Failure, Mutation, OperationId};
+
+use super::admission;
+use super::machine::State;
+use super::plan::{Job, Work};
+use super::task::Task;
+use crate::host::Host;
+use crate::journal::Record;
+
+impl<H: Host> Task<H> {
+    /// Keeps when the instance is to be switched off, or that it is not any more. Again it is the same.
+    pub(super) async fn schedule(&mut self, mutation: &Mutation, at: Option<Timestamp>) -> Result<(), Failure> {
+        admission::admit_plan(&self.record, mutation)?;
+        let known = self.record.suspension.filter(|known| known.mutation.operation_id == mutation.operation_id);
+        if known.is_some() && at.is_some() {
+            return Ok(());
+        }
+        let suspension = at.map(|at| ScheduledSuspension { mutation: *mutation, at, done_at: None });
+        let pair = self.record.pair.max(mutation.pair);
+        self.keep(Record { suspension, pair, ..self.record.clone() }).await?;
+        tracing::info!(instance = %self.record.instance_id, at = ?at, "suspension scheduled");
+        Ok(())
+    }
+
+    /// Switches the instance off when its time has come. A failure is tried again at the next look.
+    pub(super) async fn suspend_when_due(&mut self) {
+        let Some(due) = self.record.suspension.filter(|s| s.done_at.is_none() && s.at <= self.shared.clock.now())
+        else {
+            return;
+        };
+        if !matches!(self.state, State::Idle) {
+            return;
+        }
+        let runs = self.seen.as_ref().is_some_and(|seen| seen.power != ObservedPower::Off);
+        if !runs {
+            self.suspended(due.mutation.operation_id).await;
+            return;
+        }
+        tracing::warn!(instance = %self.record.instance_id, "its scheduled suspension is due: switched off");
+        let mutation = Mutation { pair: self.record.pair, ..due.mutation };
+        if let Err(failure) = self.request(Work { mutation, job: Job::Power(PowerAction::Stop) }).await {
+            tracing::warn!(instance = %self.record.instance_id, ?failure, "not suspended yet");
+        }
+    }
+
+    /// An operation ended well: perhaps it was the suspension's.
+    pub(super) async fn suspended(&mut self, operation: OperationId) {
+        let now = self.shared.clock.now();
+        let Some(suspension) = self.record.suspension.filter(|s| s.mutation.operation_id == operation) else { return };
+        let done = ScheduledSuspension { done_at: suspension.done_at.or(Some(now)), ..suspension };
+        if let Err(failure) = self.keep(Record { suspension: Some(done), ..self.record.clone() }).await {
+            tracing::error!(instance = %self.record.instance_id, ?failure, "the suspension was not written down");
+        }
+    }
+
+    /// The control plane has heard of it.
+    pub(super) async fn suspension_received(&mut self, operation: OperationId) {
+        let received =
+            self.record.suspension.is_some_and(|s| s.mutation.operation_id == operation && s.done_at.is_some());
+        if received && let Err(failure) = self.keep(Record { suspension: None, ..self.record.clone() }).await {
+            tracing::warn!(instance = %self.record.instance_id, ?failure, "the suspension is told again");
+        }
+    }
+
+    async fn keep(&mut self, record: Record) -> Result<(), Failure> {
+        self.shared.journal.save(&record).await?;
+        self.record = record;
+        self.show_suspension();
+        Ok(())
+    }
+
+    pub(super) fn show_suspension(&self) {
+        let report = self.record.suspension.and_then(|suspension| {
+            suspension.done_at.map(|done_at| SuspensionReport {
+                instance_id: self.record.instance_id,
+                operation_id: suspension.mutation.operation_id,
+                done_at,
+            })
+        });
+        self.shared.board.suspension_put(self.record.instance_id, report);
+    }
+}
