@@ -148,7 +148,7 @@ async fn beat(uplink: Arc<Uplink>, index: usize, count: usize, end: Instant) -> 
             session_id: [part.to_be_bytes(); 4].concat().into(),
             beat: beats,
             sent_at_us: SystemClock.now().as_microsecond(),
-            templates: Vec::new(),
+            ..v1::HeartbeatRequest::default()
         };
         let answered = match uplink.control().await {
             Ok(mut control) => control.heartbeat(request).await.is_ok(),
