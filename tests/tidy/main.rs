@@ -21,7 +21,8 @@ const CRATE_RULES: &[(&str, &[&str])] = &[
     ("control-plane/providers", &["types", "model", "wire"]),
     ("control-plane/proof", &["types"]),
     ("control-plane/api", &["types"]),
-    ("control-plane/cli", &["types", "api", "model", "proof"]),
+    ("control-plane/simulate", &[]),
+    ("control-plane/cli", &["types", "api", "model", "proof", "simulate"]),
     ("control-plane", &["types", "wire", "model", "store", "providers", "proof", "api"]),
     ("installer", &["types", "wire", "proof"]),
 ];

@@ -9,6 +9,7 @@ mod operation;
 mod order;
 mod placement;
 mod plan;
+mod simulate;
 mod template;
 
 use clap::Subcommand;
@@ -49,6 +50,8 @@ pub enum Command {
     Capacity,
     /// Where an order would go, and how many more would fit, with nodes or plans added or removed.
     WhatIf(placement::Question),
+    /// Replay orders against a fleet file; needs no control plane.
+    Simulate(simulate::Arguments),
 }
 
 impl Command {
@@ -68,6 +71,7 @@ impl Command {
             Self::Availability => availability::run(client, output).await,
             Self::Capacity => capacity::run(client, output).await,
             Self::WhatIf(question) => question.ask(client, output).await,
+            Self::Simulate(arguments) => simulate::run(&arguments, output),
         }
     }
 }

@@ -1,0 +1,4 @@
+//! What no placement can do better than.
+
+pub mod configuration;
+pub mod volume;
