@@ -5,6 +5,9 @@ SHELL := bash
 
 TRY_DIR ?= $(CURDIR)/.try
 SIM ?=
+# For bench-placement: a trace with the columns of AzurePublicDataset V1, and one customer in how many is kept.
+TRACE ?=
+ONE_IN ?= 4
 CARGO ?= cargo
 CHAOS_SECONDS ?= 600
 CHAOS_SEED ?= 1
@@ -12,7 +15,7 @@ SETUP := tests/setup/packages.sh
 
 BENCH_ROUNDS ?= 5
 
-.PHONY: help try try-down test chaos bench-control check format bless deny setup-build setup-live setup-test setup-bench bench-order template
+.PHONY: help try try-down test chaos bench-control check format bless deny setup-build setup-live setup-test setup-bench bench-order bench-placement template
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -59,6 +62,11 @@ bench-control: setup-build setup-test ## Measure the control plane with simulate
 	$(CARGO) build --release -p nemordp-control-plane -p nemordp-tests --bins
 	$(CARGO) build --release -p nemordp-agent --bin nemordp-agent --no-default-features --features sim
 	target/release/nemordp-bench-control
+
+bench-placement: setup-build ## Every placement rule side by side: overflow money, decision rates, and with TRACE=file.csv[.gz] the fewest nodes
+	@mkdir -p target; if test -n "$(TRACE)"; then \
+	  case "$(TRACE)" in *.gz) gunzip -c "$(TRACE)" ;; *) cat "$(TRACE)" ;; esac > target/trace.csv; fi
+	$(CARGO) bench -p nemordp-simulate --bench placement -- $(if $(TRACE),$(CURDIR)/target/trace.csv $(ONE_IN))
 
 check: setup-build ## Formatting, lints, documentation
 	$(CARGO) fmt --all --check

@@ -38,6 +38,12 @@ impl Amounts {
         Self(std::array::from_fn(|d| self.0[d].saturating_sub(other.0[d])))
     }
 
+    /// The larger of both, of each thing.
+    #[must_use]
+    pub fn larger(self, other: Self) -> Self {
+        Self(std::array::from_fn(|d| self.0[d].max(other.0[d])))
+    }
+
     /// How many of these fit into what is free.
     #[must_use]
     #[inline]

@@ -11,9 +11,9 @@ use crate::strategy::Order;
 use super::waste::Waste;
 
 /// Sets of orders that are tried on one node.
-const SETS_MAX: usize = 200;
+const SETS_MAX: usize = 1_000;
 /// Sets that are tried in all.
-const WORK_MAX: usize = 400_000;
+const WORK_MAX: usize = 1_000_000;
 /// Best targets that are remembered of each flavour; more than the moves of one answer.
 const TARGETS: usize = 12;
 
@@ -146,6 +146,12 @@ impl Sets<'_> {
             if self.lack.fits(sum) {
                 take(&self.chosen);
             }
+            return;
+        }
+        // Not even the largest of what is left would do.
+        let most = self.groups[first..].iter().fold(Amounts::default(), |most, (amounts, _)| most.larger(*amounts));
+        let reach = (0..size).fold(sum, |reach, _| reach.plus(most));
+        if !self.lack.fits(reach) {
             return;
         }
         for group in first..self.groups.len() {

@@ -22,7 +22,9 @@ pub(super) struct Mix {
 
 impl Mix {
     pub(super) fn new(plans: &[(Amounts, f64)]) -> Self {
-        let weighed: Vec<_> = plans.iter().map(|(amounts, _)| (*amounts, 1.0)).take(KEPT).collect();
+        let plans = &plans[..plans.len().min(KEPT)];
+        let each = 1.0 / f64::from(u32::try_from(plans.len()).unwrap_or(1).max(1));
+        let weighed = plans.iter().map(|(amounts, _)| (*amounts, each)).collect();
         Self { counts: Vec::new(), weighed, orders: 0, next: 1 }
     }
 

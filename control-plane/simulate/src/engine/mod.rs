@@ -42,13 +42,15 @@ pub struct Weights {
 }
 
 impl Weights {
-    /// The weights for what is known.
+    /// The weights for what is known of lives, and for orders that take this share of a node on average. Waste is counted in
+    /// shares of a node, so what stands beside it must grow and shrink with the orders.
     #[must_use]
-    pub const fn of(lifetimes: Lifetimes) -> Self {
+    pub fn of(lifetimes: Lifetimes, share: f64) -> Self {
+        let share = share.min(0.1);
         let (fit, longer, shorter) = match lifetimes {
-            Lifetimes::None => (0.2, 0.0, 0.0),
-            Lifetimes::Noisy => (0.1, 0.2, 0.05),
-            Lifetimes::Exact => (0.1, 0.06, 0.06),
+            Lifetimes::None => (3.0 * share, 0.0, 0.0),
+            Lifetimes::Noisy => (0.1, 2.5 * share, 0.6 * share),
+            Lifetimes::Exact => (0.1, 0.8 * share, 0.8 * share),
         };
         Self { fit, longer, shorter, dear: 10.0 }
     }
@@ -96,7 +98,7 @@ impl Engine {
             Lifetimes::Noisy | Lifetimes::Exact => Lookup::Scan,
         };
         Self {
-            weights: Weights::of(lifetimes),
+            weights: Weights::of(lifetimes, waste.share(fleet)),
             lifetimes,
             waste,
             reserve: Reserve::new(plans),
@@ -105,13 +107,6 @@ impl Engine {
             search: migrate::Search::default(),
             lookup,
         }
-    }
-
-    /// The same with other weights.
-    #[must_use]
-    pub const fn weighed(mut self, weights: Weights) -> Self {
-        self.weights = weights;
-        self
     }
 
     /// How bad it is to have these amounts on this node; the least is the best.
@@ -223,11 +218,12 @@ impl Strategy for Engine {
         found.map_or(Decision::Overflow(Cause::Capacity), |(moves, node)| Decision::Place { moves, node })
     }
 
-    fn arrived(&mut self, _fleet: &Fleet, order: &Order) {
+    fn arrived(&mut self, fleet: &Fleet, order: &Order) {
         let new = self.reserve.arrived(order);
         let mixed = self.mix.note(order.flavour, order.amounts);
         if mixed {
             self.waste.expect(self.mix.weighed());
+            self.weights = Weights::of(self.lifetimes, self.waste.share(fleet));
         }
         if (new || mixed)
             && let Lookup::Classes(classes) = &mut self.lookup

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 
-use crate::amounts::{Amounts, DIMENSIONS};
+use crate::amounts::{Amounts, DIMENSIONS, GPU};
 use crate::fleet::{Fleet, NodeIndex};
 
 /// States that are remembered; more than any trace had, and a bound on memory.
@@ -80,6 +80,23 @@ impl Waste {
         self.mix.extend_from_slice(mix);
         self.states.clear();
         self.now.fill(f32::NAN);
+    }
+
+    /// The share of a node that an order of the expected mix takes, in the amount of which it takes most, on average over the
+    /// nodes.
+    pub(super) fn share(&self, fleet: &Fleet) -> f64 {
+        let mut sum = 0.0;
+        for (shape, capacity) in self.shapes.iter().enumerate() {
+            let part = |amounts: Amounts, d: usize| f64::from(amounts.0[d]) / f64::from(capacity.0[d]);
+            let most = |amounts: Amounts| {
+                let sold = (0..GPU).filter(|d| capacity.0[*d] > 0);
+                sold.map(|d| part(amounts, d)).fold(0.0, f64::max).min(1.0)
+            };
+            let mean: f64 = self.mix.iter().map(|(amounts, weight)| weight * most(*amounts)).sum();
+            let nodes = self.shape.iter().filter(|other| **other == shape).count();
+            sum += mean * f64::from(u32::try_from(nodes).unwrap_or(u32::MAX));
+        }
+        sum / f64::from(u32::try_from(fleet.nodes().len()).unwrap_or(u32::MAX).max(1))
     }
 
     /// A node's room has changed: what it wastes is found out when somebody asks.

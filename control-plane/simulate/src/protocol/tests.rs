@@ -241,6 +241,23 @@ fn the_input_may_end_anywhere() {
 }
 
 #[test]
+fn the_same_game_is_played_the_same_way() {
+    let play_once = || {
+        let mut dice = Dice(99);
+        let fleet = a_fleet(&mut dice);
+        let nodes: Vec<String> =
+            fleet["nodes"].as_array().unwrap().iter().map(|node| node["id"].as_str().unwrap().to_owned()).collect();
+        let mut lines = vec![json!({ "fleet": fleet }).to_string()];
+        let (mut t, mut alive) = (0, Vec::new());
+        for number in 0..500 {
+            lines.push(an_event(&mut dice, &mut t, number, &mut alive, &nodes).to_string());
+        }
+        game(&(lines.join("\n") + "\n")).0
+    };
+    assert_eq!(play_once(), play_once());
+}
+
+#[test]
 fn strange_events_are_answered_and_harm_nothing() {
     let input = [
         FLEET,
