@@ -1,5 +1,4 @@
 //! Files as operators write them: what is reported, and what is refused.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use nemordp_simulate::replay::{Report, read_fleet, replay};
 use nemordp_simulate::{picture, strategy};
@@ -12,8 +11,11 @@ const FLEET: &str = r#"{"nodes":[
   {"id":"gpu","vcpu":8,"mem_mib":16384,"disk_gib":200,"gpus":1,"overflow_per_hour":0.6}]}"#;
 
 fn run(events: &str, name: &str) -> Result<Report, String> {
-    let choose = |fleet: &_, plans: &[_], lifetimes| strategy::by_name(name, fleet, plans, lifetimes).unwrap();
-    replay(&read_fleet(FLEET).unwrap(), events, &choose).map_err(|error| error.to_string())
+    let choose = |fleet: &_, plans: &[_], lifetimes| {
+        strategy::by_name(name, fleet, plans, lifetimes).unwrap_or_else(|| panic!("no strategy {name}"))
+    };
+    let fleet = read_fleet(FLEET).map_err(|error| error.to_string())?;
+    replay(&fleet, events, &choose).map_err(|error| error.to_string())
 }
 
 fn arrive(t: u32, order: &str, plan: &str) -> String {

@@ -2,9 +2,10 @@
 //! look at the best state that is occupied instead of a look at every node.
 //!
 //! Exact: it finds a node with the lowest score, as a scan would, as long as the score depends on nothing but capacity, room
-//! and order. For each flavour the states stand in the order of their scores, with one bit for "some node is in it".
+//! and order. For each flavour the occupied states with room stand in the order of their scores; a state's score is computed
+//! once.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::hash::BuildHasherDefault;
 
 use super::waste::Quick;
@@ -19,16 +20,17 @@ struct State {
     shape: u32,
     free: Amounts,
     nodes: Vec<u32>,
-    /// The position of this state in each flavour's order; beyond the end where it has no room.
-    ranks: Vec<u32>,
+    /// The score for each flavour that was asked for, as far as it is known.
+    scores: Vec<Option<i64>>,
+    /// Whether it stands among those that came or went.
+    noted: bool,
 }
 
-/// The states by score, for one flavour; nothing for a flavour that was never asked for.
+/// The occupied states by score, for one flavour; nothing for a flavour that was never asked for.
 #[derive(Default)]
 struct Order {
     amounts: Option<Amounts>,
-    states: Vec<u32>,
-    occupied: Vec<u64>,
+    occupied: BTreeSet<(i64, u32)>,
 }
 
 /// What the score of a state is: capacity by its number, what would be free, and what is free now.
@@ -42,8 +44,8 @@ pub(super) struct Classes {
     /// State of each node and its position there.
     places: Vec<(u32, u32)>,
     shapes: Vec<u32>,
-    /// States whose place in the orders is still to be found.
-    unranked: Vec<u32>,
+    /// States that became occupied or empty since the last question.
+    turned: Vec<u32>,
 }
 
 impl Classes {
@@ -56,7 +58,7 @@ impl Classes {
             orders: Vec::new(),
             places: vec![(NONE, 0); count],
             shapes,
-            unranked: Vec::new(),
+            turned: Vec::new(),
         };
         (0..count).for_each(|index| classes.changed(index, fleet.node(index).up, fleet.node(index).free));
         classes
@@ -70,8 +72,7 @@ impl Classes {
     /// Forgets the scores, because what they are made of has changed.
     pub(super) fn rescore(&mut self) {
         self.orders.clear();
-        self.unranked.clear();
-        self.states.iter_mut().for_each(|state| state.ranks.clear());
+        self.states.iter_mut().for_each(|state| state.scores.clear());
     }
 
     /// A node's room has changed, or it went or came.
@@ -85,9 +86,9 @@ impl Classes {
             Some(state) => *state,
             None => {
                 let state = u32::try_from(self.states.len()).unwrap_or(NONE);
-                self.states.push(State { shape: key.0, free, nodes: Vec::new(), ranks: Vec::new() });
+                let (nodes, scores) = (Vec::new(), Vec::new());
+                self.states.push(State { shape: key.0, free, nodes, scores, noted: false });
                 self.by_free.insert(key, state);
-                self.unranked.push(state);
                 state
             }
         };
@@ -95,7 +96,7 @@ impl Classes {
         self.places[index] = (state, narrow(entered.nodes.len()));
         entered.nodes.push(narrow(index));
         if entered.nodes.len() == 1 {
-            self.mark(state, true);
+            self.note(state);
         }
     }
 
@@ -110,70 +111,71 @@ impl Classes {
             self.places[wide(*other)].1 = position;
         }
         if left.nodes.is_empty() {
-            self.mark(state, false);
+            self.note(state);
         }
         self.places[index].0 = NONE;
     }
 
-    fn mark(&mut self, state: u32, occupied: bool) {
-        let ranks = &self.states[wide(state)].ranks;
-        for (order, rank) in self.orders.iter_mut().zip(ranks) {
-            if let Some(word) = order.occupied.get_mut(wide(rank / 64)) {
-                let bit = 1u64 << (rank % 64);
-                *word = if occupied { *word | bit } else { *word & !bit };
-            }
+    fn note(&mut self, state: u32) {
+        let noted = &mut self.states[wide(state)].noted;
+        if !std::mem::replace(noted, true) {
+            self.turned.push(state);
         }
     }
 
     /// A node with the lowest score for this flavour, if any has room.
     pub(super) fn best(&mut self, flavour: usize, amounts: Amounts, score: Score<'_>) -> Option<NodeIndex> {
-        if !self.unranked.is_empty() || self.orders.get(flavour).is_none_or(|order| order.amounts != Some(amounts)) {
-            self.rank(flavour, amounts, score);
+        if self.orders.get(flavour).is_none_or(|order| order.amounts != Some(amounts)) {
+            self.take_in(flavour, amounts, score);
         }
-        let order = &self.orders[flavour];
-        let (word, bits) = order.occupied.iter().enumerate().find(|(_, bits)| **bits != 0)?;
-        let rank = word * 64 + wide(bits.trailing_zeros());
-        self.states[wide(order.states[rank])].nodes.last().map(|node| wide(*node))
+        while let Some(state) = self.turned.pop() {
+            self.states[wide(state)].noted = false;
+            for flavour in 0..self.orders.len() {
+                self.stand(flavour, state, score);
+            }
+        }
+        let (_, state) = self.orders[flavour].occupied.first()?;
+        self.states[wide(*state)].nodes.last().map(|node| wide(*node))
     }
 
-    /// Puts new states where they belong, for every flavour at once, and takes in a new flavour.
-    fn rank(&mut self, flavour: usize, amounts: Amounts, score: Score<'_>) {
+    /// A flavour that was never asked for, or means something else now.
+    fn take_in(&mut self, flavour: usize, amounts: Amounts, score: Score<'_>) {
         if self.orders.len() <= flavour {
             self.orders.resize_with(flavour + 1, Order::default);
         }
-        let new = self.orders[flavour].amounts != Some(amounts);
-        self.orders[flavour].amounts = Some(amounts);
-        let more = !self.unranked.is_empty();
-        self.unranked.clear();
-        for other in 0..self.orders.len() {
-            if more || (new && other == flavour) {
-                self.order_all(other, score);
+        self.orders[flavour] = Order { amounts: Some(amounts), occupied: BTreeSet::new() };
+        for state in 0..self.states.len() {
+            if let Some(known) = self.states[state].scores.get_mut(flavour) {
+                *known = None;
             }
+            self.stand(flavour, narrow(state), score);
         }
     }
 
-    fn order_all(&mut self, flavour: usize, score: Score<'_>) {
-        let order = &mut self.orders[flavour];
-        let Some(amounts) = order.amounts else { return };
-        let mut scored: Vec<(f64, u32)> = Vec::with_capacity(self.states.len());
-        for (index, state) in self.states.iter().enumerate().filter(|(_, state)| amounts.fits(state.free)) {
-            scored.push((score(wide(state.shape), state.free.minus(amounts), state.free), narrow(index)));
-        }
-        scored.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
-        order.states = scored.iter().map(|(_, state)| *state).collect();
-        order.occupied = vec![0; scored.len().div_ceil(64)];
-        for state in &mut self.states {
-            state.ranks.resize(state.ranks.len().max(flavour + 1), NONE);
-            state.ranks[flavour] = NONE;
-        }
-        for (rank, (_, state)) in scored.iter().enumerate() {
-            let state = &mut self.states[wide(*state)];
-            state.ranks[flavour] = narrow(rank);
-            if !state.nodes.is_empty() {
-                order.occupied[rank / 64] |= 1 << (rank % 64);
+    /// Puts a state where it belongs among those of a flavour, or takes it out.
+    fn stand(&mut self, flavour: usize, index: u32, score: Score<'_>) {
+        let (order, state) = (&mut self.orders[flavour], &mut self.states[wide(index)]);
+        let Some(amounts) = order.amounts.filter(|amounts| amounts.fits(state.free)) else { return };
+        let known = state.scores.get(flavour).copied().flatten();
+        if state.nodes.is_empty() {
+            if let Some(known) = known {
+                order.occupied.remove(&(known, index));
             }
+            return;
         }
+        let value = known.unwrap_or_else(|| sortable(score(wide(state.shape), state.free.minus(amounts), state.free)));
+        if known.is_none() {
+            state.scores.resize(state.scores.len().max(flavour + 1), None);
+            state.scores[flavour] = Some(value);
+        }
+        order.occupied.insert((value, index));
     }
+}
+
+/// An integer in the order of the numbers, as `f64::total_cmp` has them.
+fn sortable(score: f64) -> i64 {
+    let bits = i64::from_ne_bytes(score.to_ne_bytes());
+    if bits < 0 { bits ^ i64::MAX } else { bits }
 }
 
 fn wide(value: u32) -> usize {

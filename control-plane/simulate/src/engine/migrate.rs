@@ -13,7 +13,7 @@ use super::waste::Waste;
 /// Sets of orders that are tried on one node.
 const SETS_MAX: usize = 1_000;
 /// Sets that are tried in all.
-const WORK_MAX: usize = 1_000_000;
+const WORK_MAX: usize = 200_000;
 /// Best targets that are remembered of each flavour; more than the moves of one answer.
 const TARGETS: usize = 12;
 

@@ -58,7 +58,7 @@ impl Weights {
 
 /// Up to so many flavours and states, nodes are looked up by state; beyond, most nodes are in a state of their own.
 const FLAVOURS_MAX: u32 = 32;
-const STATES_MAX: usize = 4_096;
+const STATES_MAX: usize = 1 << 17;
 /// From so many nodes on, a look at every node takes too long.
 const SCAN_MAX: usize = 2_048;
 

@@ -49,7 +49,7 @@ impl Judge {
 
     fn give_back(&mut self, order: &str) -> Option<[i64; 4]> {
         let (node, wanted) = self.lies.remove(order)?;
-        let free = self.free.get_mut(&node).unwrap();
+        let free = self.free.get_mut(&node)?;
         (0..4).for_each(|d| free[d] += wanted[d]);
         Some(wanted)
     }
