@@ -1,7 +1,8 @@
 //! The desk at which orders queue: those that arrive while one commit is under way share the next one.
 //!
 //! Nobody waits for company: a lone order is served at once. A burst is decided on one snapshot, each order on what those
-//! before it left, so orders of one replica never race each other; what another replica was quicker with is placed again.
+//! before it left, so orders of one replica never race each other; what another replica was quicker with is placed again, and
+//! from then on the replicas take turns for a while.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -18,6 +19,8 @@ use super::fleet::Fleet;
 
 /// Whoever loses the race for a node this often in a row meets a fleet that fills up faster than it can be read.
 const PLACEMENTS_MAX: u32 = 16;
+/// Bursts that are placed in turns with the other replicas after one of them was quicker.
+const TURNS_AFTER_RACE: u32 = 200;
 /// Orders that may queue; more wait at the door, each within its request's deadline.
 const QUEUE_MAX: usize = 4 * BURST_MAX;
 
@@ -94,6 +97,7 @@ impl Desk {
 
 async fn serve(store: Store, fleet: Fleet, mut queue: mpsc::Receiver<Box<Waiting>>) {
     let mut burst: Vec<Box<Waiting>> = Vec::new();
+    let mut turns = 0;
     loop {
         if burst.is_empty() {
             let Some(first) = queue.recv().await else { return };
@@ -105,7 +109,13 @@ async fn serve(store: Store, fleet: Fleet, mut queue: mpsc::Receiver<Box<Waiting
             burst.push(next);
         }
         burst.retain(|waiting| !waiting.reply.is_closed());
+        let turn = if turns > 0 { store.placement_turn().await.ok() } else { None };
         burst = serve_burst(&store, &fleet, burst).await;
+        // Another replica wants the same nodes: for a while they place in turns.
+        turns = if burst.is_empty() { turns.saturating_sub(1) } else { TURNS_AFTER_RACE };
+        if let Some(turn) = turn {
+            turn.end().await;
+        }
     }
 }
 

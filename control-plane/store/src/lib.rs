@@ -8,7 +8,7 @@
 //! Map: [`error`] what can go wrong · `sql`, `rows`, `codec`, `transaction`, `open`, `migrate` how both databases are
 //! spoken to · [`page`] listing · one file per noun for the rest: [`tenant`], [`api_key`], [`plan`], [`template`],
 //! [`ticket`], [`node`], [`heartbeat`], [`certificate`], [`fleet`], [`order`], [`accept`] an order with all that it needs,
-//! [`burst`] many of them in one commit, [`decision`], [`instance`], [`reservation`], `claim`,
+//! [`burst`] many of them in one commit, [`decision`], [`turn`], [`instance`], [`reservation`], `claim`,
 //! [`saga`], [`lease`], [`effect`], [`idempotency`], [`event`], [`secret`], `installation`.
 
 #[macro_use]
@@ -47,6 +47,7 @@ pub mod suspension;
 pub mod template;
 pub mod tenant;
 pub mod ticket;
+pub mod turn;
 pub mod usage;
 
 pub use accept::{Accepted, NewOrder, OrderAccept, Shape};
@@ -73,4 +74,5 @@ pub use saga::{NewSaga, SagaFilter};
 pub use secret::{Revealed, SecretStanding};
 pub use template::RegisteredTemplate;
 pub use ticket::{NewTicket, TicketStanding};
+pub use turn::Turn;
 pub use usage::UsageTotal;

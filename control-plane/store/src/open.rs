@@ -10,6 +10,7 @@ use nemordp_types::{Clock, Entropy};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{PgPool, SqlitePool};
+use tokio::sync::Mutex;
 
 use crate::error::{Result, StoreError};
 use crate::migrate;
@@ -43,6 +44,7 @@ struct Shared {
     commits: AtomicU64,
     /// Microseconds.
     held: AtomicU64,
+    turns: Arc<Mutex<()>>,
 }
 
 /// What a process asked of its store.
@@ -71,7 +73,7 @@ impl Store {
             open_sqlite(Path::new(path)).await?
         };
         let (commits, held) = (AtomicU64::new(0), AtomicU64::new(0));
-        let store = Self(Arc::new(Shared { pools, clock, entropy, commits, held }));
+        let store = Self(Arc::new(Shared { pools, clock, entropy, commits, held, turns: Arc::default() }));
         migrate::refuse_newer(store.pools()).await?;
         Ok(store)
     }
@@ -132,6 +134,10 @@ impl Store {
 
     pub(crate) fn entropy(&self) -> &dyn Entropy {
         self.0.entropy.as_ref()
+    }
+
+    pub(crate) fn turns(&self) -> Arc<Mutex<()>> {
+        Arc::clone(&self.0.turns)
     }
 
     pub(crate) fn pools(&self) -> &Pools {

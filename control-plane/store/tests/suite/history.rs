@@ -33,7 +33,7 @@ pub(crate) struct Replayed {
     /// Reservations that are held at the end.
     pub(crate) held: usize,
     /// References of all orders, for whoever counts what was acknowledged.
-    pub(crate) references: Vec<String>,
+    pub(crate) references: BTreeSet<String>,
     /// Everything that must not be.
     pub(crate) problems: Vec<String>,
 }
@@ -136,8 +136,8 @@ pub(crate) async fn replay(world: &World) -> Replayed {
         if reference.starts_with("order ") && !references.insert(reference.clone()) {
             found.problems.push(format!("{reference} was accepted twice"));
         }
-        found.references.push(reference);
     }
+    found.references = references;
     found
 }
 

@@ -14,6 +14,8 @@ mod history;
 mod idempotency;
 mod instances;
 mod leases;
+mod oversell;
+mod placer;
 mod pools;
 mod postgres;
 mod schema;

@@ -8,28 +8,65 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _};
 
-/// Ends the server when the pipe to the test process closes, however that ends.
+/// Ends the server when the pipe to the test process closes, however that ends. Each line that comes through the pipe
+/// crashes it (an immediate shutdown, no checkpoint) and brings it up again.
 const GUARD: &str = r#"
 set -eu
 dir=$(mktemp -d /tmp/nemordp-store-pg.XXXXXX)
 trap 'rm -rf "$dir"' EXIT
 "$BIN/initdb" -D "$dir/data" -U nemordp --auth=trust --encoding=UTF8 --no-sync >"$dir/log" 2>&1 || { cat "$dir/log" >&2; exit 1; }
-"$BIN/postgres" -D "$dir/data" -k "$dir" -c listen_addresses= -c fsync=off -c max_connections=400 >>"$dir/log" 2>&1 &
-server=$!
+start() {
+    "$BIN/postgres" -D "$dir/data" -k "$dir" -c listen_addresses= -c fsync="$FSYNC" -c max_connections=400 >>"$dir/log" 2>&1 &
+    server=$!
+    for _ in $(seq 600); do
+        "$BIN/pg_isready" -q -h "$dir" -U nemordp && return 0
+        kill -0 $server || { cat "$dir/log" >&2; exit 1; }
+        sleep 0.1
+    done
+}
+start
 trap 'kill -INT $server 2>/dev/null || true; wait $server || true; rm -rf "$dir"' EXIT
-for _ in $(seq 600); do
-    "$BIN/pg_isready" -q -h "$dir" -U nemordp && break
-    kill -0 $server || { cat "$dir/log" >&2; exit 1; }
-    sleep 0.1
-done
 echo "$dir"
-read -r _ || true
+while read -r _; do
+    kill -QUIT $server
+    wait $server || true
+    start
+    echo up
+done
 "#;
 
-struct Cluster {
+pub(crate) struct Cluster {
     socket: PathBuf,
-    _guard: Child,
-    _answers: BufReader<ChildStdout>,
+    guard: Child,
+    answers: BufReader<ChildStdout>,
+}
+
+impl Cluster {
+    pub(crate) fn url(&self, database: &str) -> String {
+        format!("postgres://nemordp@localhost/{database}?host={}", self.socket.display())
+    }
+
+    /// Ends the server as if its machine had lost power, and waits until it has recovered.
+    pub(crate) fn crash(&mut self) {
+        self.guard.stdin.as_mut().expect("piped").write_all(b"crash\n").expect("the guard listens");
+        let mut answer = String::new();
+        self.answers.read_line(&mut answer).expect("the guard answers");
+        assert_eq!(answer.trim(), "up", "PostgreSQL did not come back, see above");
+    }
+
+    /// Makes an empty database.
+    pub(crate) async fn create(&self, name: &str) -> String {
+        let mut admin = sqlx::PgConnection::connect(&self.url("postgres")).await.expect("the server answers");
+        let sql = format!("CREATE DATABASE {name}");
+        admin.execute(sqlx::raw_sql(AssertSqlSafe(sql))).await.expect("a database is made");
+        admin.close().await.expect("the connection closes");
+        self.url(name)
+    }
+}
+
+/// A server that nobody shares; none where PostgreSQL is not installed. `fsync` is what a measurement wants.
+pub(crate) fn own_cluster(fsync: bool) -> Option<Cluster> {
+    programs().map(|bin| start(&bin, fsync))
 }
 
 fn programs() -> Option<PathBuf> {
@@ -41,7 +78,7 @@ fn programs() -> Option<PathBuf> {
 }
 
 #[expect(clippy::disallowed_methods, reason = "the test brings its own server")]
-fn start(bin: &Path) -> Cluster {
+fn start(bin: &Path, fsync: bool) -> Cluster {
     // PostgreSQL refuses to run as root.
     let mut command = if nix::unistd::geteuid().is_root() {
         let mut command = Command::new("setpriv");
@@ -52,29 +89,24 @@ fn start(bin: &Path) -> Cluster {
         command.args(["-c", GUARD]);
         command
     };
-    command.env("BIN", bin).env("LC_ALL", "C").current_dir("/tmp");
+    command.env("BIN", bin).env("FSYNC", if fsync { "on" } else { "off" }).env("LC_ALL", "C").current_dir("/tmp");
     let mut guard = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("a shell starts");
     let mut answers = BufReader::new(guard.stdout.take().expect("piped"));
     let mut socket = String::new();
     answers.read_line(&mut socket).expect("the guard answers");
     assert!(!socket.trim().is_empty(), "PostgreSQL did not start, see above");
-    Cluster { socket: PathBuf::from(socket.trim()), _guard: guard, _answers: answers }
+    Cluster { socket: PathBuf::from(socket.trim()), guard, answers }
 }
 
 /// The URL of a fresh database, or nothing where PostgreSQL is not installed.
 pub(crate) async fn fresh_database() -> Option<String> {
     static CLUSTER: OnceLock<Option<Cluster>> = OnceLock::new();
     static NEXT: AtomicU32 = AtomicU32::new(0);
-    let cluster = tokio::task::spawn_blocking(|| CLUSTER.get_or_init(|| programs().map(|bin| start(&bin)))).await;
+    let cluster = tokio::task::spawn_blocking(|| CLUSTER.get_or_init(|| own_cluster(false))).await;
     let Some(cluster) = cluster.expect("the start does not panic") else {
         // Straight to the terminal: a skipped test must not hide in captured output.
         let _ = writeln!(std::io::stderr(), "skip: PostgreSQL is not installed (apt-get install postgresql)");
         return None;
     };
-    let name = format!("t{}", NEXT.fetch_add(1, Ordering::Relaxed));
-    let url = |database: &str| format!("postgres://nemordp@localhost/{database}?host={}", cluster.socket.display());
-    let mut admin = sqlx::PgConnection::connect(&url("postgres")).await.expect("the server answers");
-    admin.execute(sqlx::raw_sql(AssertSqlSafe(format!("CREATE DATABASE {name}")))).await.expect("a database is made");
-    admin.close().await.expect("the connection closes");
-    Some(url(&name))
+    Some(cluster.create(&format!("t{}", NEXT.fetch_add(1, Ordering::Relaxed))).await)
 }

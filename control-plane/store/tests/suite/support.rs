@@ -120,6 +120,20 @@ impl World {
         Some(Self::at(url, tempfile::tempdir().unwrap()).await)
     }
 
+    /// On an empty database of the test's own.
+    pub(crate) async fn on(url: String) -> Self {
+        Self::at(url, tempfile::tempdir().unwrap()).await
+    }
+
+    /// As another process on the same database, whose ids begin elsewhere.
+    pub(crate) async fn attach(url: &str, tenant: TenantId, key: ApiKeyId, seed: u64) -> Self {
+        let clock = Arc::new(ManualClock::at_second(1_800_000_000));
+        let entropy = Arc::new(SeededEntropy::new(seed));
+        let store = Self::open_at(url, &clock, &entropy).await.unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        Self { store, url: url.to_owned(), clock, entropy, tenant, key, _folder: folder }
+    }
+
     async fn at(url: String, folder: tempfile::TempDir) -> Self {
         let clock = Arc::new(ManualClock::at_second(1_800_000_000));
         let entropy = Arc::new(SeededEntropy::new(42));
