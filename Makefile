@@ -63,10 +63,11 @@ bench-control: setup-build setup-test ## Measure the control plane with simulate
 	$(CARGO) build --release -p nemordp-agent --bin nemordp-agent --no-default-features --features sim
 	target/release/nemordp-bench-control
 
-bench-placement: setup-build ## Every placement rule side by side: overflow money, decision rates, and with TRACE=file.csv[.gz] the fewest nodes
+bench-placement: setup-build setup-test ## Every placement rule side by side, with TRACE=file.csv[.gz] the fewest nodes; the claim, and the oversell test in full
 	@mkdir -p target; if test -n "$(TRACE)"; then \
 	  case "$(TRACE)" in *.gz) gunzip -c "$(TRACE)" ;; *) cat "$(TRACE)" ;; esac > target/trace.csv; fi
 	$(CARGO) bench -p nemordp-simulate --bench placement -- $(if $(TRACE),$(CURDIR)/target/trace.csv $(ONE_IN))
+	$(CARGO) run --release -p nemordp-store --example claim
 
 check: setup-build ## Formatting, lints, documentation
 	$(CARGO) fmt --all --check

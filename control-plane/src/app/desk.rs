@@ -97,7 +97,7 @@ impl Desk {
 
 async fn serve(store: Store, fleet: Fleet, mut queue: mpsc::Receiver<Box<Waiting>>) {
     let mut burst: Vec<Box<Waiting>> = Vec::new();
-    let mut turns = 0;
+    let mut turns = 0u32;
     loop {
         if burst.is_empty() {
             let Some(first) = queue.recv().await else { return };
@@ -109,6 +109,9 @@ async fn serve(store: Store, fleet: Fleet, mut queue: mpsc::Receiver<Box<Waiting
             burst.push(next);
         }
         burst.retain(|waiting| !waiting.reply.is_closed());
+        if burst.is_empty() {
+            continue;
+        }
         let turn = if turns > 0 { store.placement_turn().await.ok() } else { None };
         burst = serve_burst(&store, &fleet, burst).await;
         // Another replica wants the same nodes: for a while they place in turns.

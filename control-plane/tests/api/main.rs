@@ -11,5 +11,6 @@ mod metrics;
 mod nodes;
 mod operator;
 mod orders;
+mod placement;
 mod suspension;
 mod transport;

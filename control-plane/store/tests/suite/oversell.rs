@@ -5,8 +5,8 @@ use crate::placer::{Happened, PLACERS, campaign, count, crash_every, fleet, judg
 use crate::postgres;
 use crate::support::World;
 
-/// One order of sixteen is cut off within this time, which reaches from the snapshot behind the commit.
-const CUT_OFF: (u16, Duration) = (4_096, Duration::from_millis(30));
+/// One commit of eight is cut off within this time, which reaches from the snapshot behind the commit.
+const CUT_OFF: (u16, Duration) = (8_192, Duration::from_millis(30));
 
 /// A crash in the middle of a turn lets others in; without one nobody is quicker.
 fn few_placed_again(again: usize, orders: u64) {
@@ -18,7 +18,7 @@ async fn placers_that_are_cut_off_never_oversell_on_sqlite() {
     let worlds = [World::on_sqlite().await];
     let world = &worlds[0];
     fleet(world, 5, 8).await;
-    let books = campaign(&worlds, 240, CUT_OFF, &AtomicU64::new(0)).await;
+    let books = campaign(&worlds, 240, 3, CUT_OFF, &AtomicU64::new(0)).await;
     few_placed_again(judge(world, &books, 240).await, 240);
     assert!(count(&books, |happened| *happened == Happened::CutOff) > 0, "nobody was cut off");
     // What was acknowledged is there for who opens the file anew.
@@ -39,7 +39,7 @@ async fn placers_that_are_cut_off_never_oversell_while_postgres_crashes() {
     }
     let progress = AtomicU64::new(0);
     let (books, (cluster, crashes)) =
-        tokio::join!(campaign(&replicas, 150, CUT_OFF, &progress), crash_every(cluster, 50, 150, &progress));
+        tokio::join!(campaign(&replicas, 150, 3, CUT_OFF, &progress), crash_every(cluster, 50, 150, &progress));
     assert!(crashes >= 2, "{crashes}");
     few_placed_again(judge(&world, &books, 150).await, 150);
     world.store.close().await;

@@ -1,13 +1,14 @@
-//! One who places orders on a full fleet: takes a snapshot, decides, and has the order accepted; gives an instance back when
-//! nothing is free; is cut off now and then, and begins again with the same idempotency key, as a client does that got no answer.
+//! One who places orders on a full fleet, a few together: takes a snapshot, decides each on what those before it left, and has
+//! them accepted; gives an instance back for each that finds no room; is cut off now and then, and begins again with the same idempotency key, as a client does that got no answer.
 
+use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use nemordp_model::{PlacementRequest, explain};
-use nemordp_store::{Accepted, Idempotency, Once, OrderAccept, StoreError, StoredResponse};
-use nemordp_types::{Entropy as _, InstanceId};
+use nemordp_store::{Accepted, Candidate, Idempotency, Once, OrderAccept, StoreError, StoredResponse};
+use nemordp_types::{Entropy as _, InstanceId, NodeId};
 
 use crate::history;
 use crate::postgres::Cluster;
@@ -32,9 +33,11 @@ pub(crate) enum Happened {
 pub(crate) struct Placer<'w> {
     pub(crate) world: &'w World,
     pub(crate) orders: Vec<u64>,
+    /// How many share a decision and a commit.
+    pub(crate) together: usize,
     /// What any of them may give back.
     pub(crate) live: &'w Mutex<Vec<InstanceId>>,
-    /// Of 65536 orders so many are cut off somewhere within the limit.
+    /// Of 65536 commits so many are cut off somewhere within the limit.
     pub(crate) cut_off: (u16, Duration),
 }
 
@@ -59,6 +62,15 @@ fn respond(accepted: &Accepted) -> StoredResponse {
     StoredResponse { status: 202, body: accepted.instance.id.to_string() }
 }
 
+/// An order that is not answered yet.
+struct Open {
+    number: u64,
+    key: String,
+    accept: OrderAccept,
+    /// Its placer was cut off while it asked, so it may have been accepted.
+    cut_off: bool,
+}
+
 impl Placer<'_> {
     fn random(&self) -> u16 {
         let mut bytes = [0u8; 2];
@@ -67,101 +79,132 @@ impl Placer<'_> {
     }
 
     /// Places all its orders.
-    pub(crate) async fn run(mut self, happened: &(dyn Fn(Happened) + Sync)) {
-        let orders = std::mem::take(&mut self.orders);
-        for number in orders {
-            let mut order = self.world.order(nemordp_types::NodeId::from_uuid(uuid()));
-            order.order.external_reference = Some(label(&format!("order {number}")));
-            let instance = self.place(number, order, happened).await;
-            self.live.lock().unwrap().push(instance);
-            happened(Happened::Accepted(number, instance));
+    pub(crate) async fn run(self, happened: &(dyn Fn(Happened) + Sync)) {
+        for numbers in self.orders.chunks(self.together) {
+            let mut open: Vec<Open> = numbers.iter().map(|number| self.draft(*number)).collect();
+            while !open.is_empty() {
+                open = match self.world.store.placement_turn().await {
+                    Ok(turn) => {
+                        let left = self.place(open, happened).await;
+                        turn.end().await;
+                        left
+                    }
+                    Err(error) => {
+                        pause(&error, happened).await;
+                        open
+                    }
+                };
+            }
         }
     }
 
-    async fn give_one_back(&mut self, happened: &(dyn Fn(Happened) + Sync)) {
+    fn draft(&self, number: u64) -> Open {
+        let mut accept = self.world.order(NodeId::from_uuid(uuid::Uuid::nil()));
+        accept.order.external_reference = Some(label(&format!("order {number}")));
+        Open { number, key: format!("key-{number}"), accept, cut_off: false }
+    }
+
+    /// Places the orders once; gives those that are still open.
+    async fn place(&self, mut open: Vec<Open>, happened: &(dyn Fn(Happened) + Sync)) -> Vec<Open> {
+        let mut fleet = match self.world.store.fleet_snapshot(Some(&region())).await {
+            Ok(snapshot) => snapshot,
+            Err(error) => {
+                pause(&error, happened).await;
+                return open;
+            }
+        };
+        let (mut asked, mut short) = (Vec::new(), 0);
+        for (at, order) in open.iter_mut().enumerate() {
+            let explained = explain(&request(), &fleet);
+            if let Some(choice) = explained.choice {
+                fleet.nodes.iter_mut().filter(|node| node.id == choice).for_each(|node| node.reserve(&request()));
+                order.accept.node_id = choice;
+                order.accept.alternatives = explained.best().map(|(id, _)| id).filter(|id| *id != choice).collect();
+                asked.push(at);
+                continue;
+            }
+            short += 1;
+            // Whoever was cut off may have got the last room already, and asks for the answer.
+            if order.cut_off {
+                order.accept.node_id = fleet.nodes[0].id;
+                asked.push(at);
+            }
+        }
+        futures::future::join_all((0..short).map(|_| self.give_one_back(happened))).await;
+        self.ask(open, &asked, short > 0, happened).await
+    }
+
+    async fn ask(
+        &self,
+        mut open: Vec<Open>,
+        asked: &[usize],
+        full: bool,
+        happened: &(dyn Fn(Happened) + Sync),
+    ) -> Vec<Open> {
+        let intentions: Vec<_> = asked.iter().map(|at| intention(self.world, &open[*at].key)).collect();
+        let burst: Vec<_> = asked
+            .iter()
+            .zip(&intentions)
+            .map(|(at, intention)| Candidate { accept: &open[*at].accept, intention: Some(intention) })
+            .collect();
+        let accept = self.world.store.order_accept_burst(&burst);
+        let outcomes = if self.random() < self.cut_off.0 {
+            let within = self.cut_off.1.mul_f64(f64::from(self.random()) / 65_536.0);
+            tokio::time::timeout(within, accept).await.ok()
+        } else {
+            Some(accept.await)
+        };
+        let Some(outcomes) = outcomes else {
+            happened(Happened::CutOff);
+            drop(burst);
+            drop(intentions);
+            asked.iter().for_each(|at| open[*at].cut_off = true);
+            return open;
+        };
+        let mut answered = BTreeMap::new();
+        for (at, outcome) in asked.iter().zip(outcomes) {
+            match outcome {
+                Ok(Once::Done(accepted)) => drop(answered.insert(*at, accepted.instance.id)),
+                Ok(Once::Replayed(answer)) => drop(answered.insert(*at, answer.body.parse().unwrap())),
+                Err(StoreError::Raced) if full && open[*at].cut_off => {}
+                Err(StoreError::Raced) => happened(Happened::PlacedAgain),
+                Err(error) => pause(&error, happened).await,
+            }
+        }
+        let mut left = Vec::new();
+        for (at, order) in open.into_iter().enumerate() {
+            let Some(instance) = answered.get(&at) else {
+                // A database that went away in the middle of the commit may have kept it.
+                left.push(Open { cut_off: order.cut_off || asked.contains(&at), ..order });
+                continue;
+            };
+            self.live.lock().unwrap().push(*instance);
+            happened(Happened::Accepted(order.number, *instance));
+        }
+        left
+    }
+
+    async fn give_one_back(&self, happened: &(dyn Fn(Happened) + Sync)) {
         let at = usize::from(self.random());
         let taken = {
             let mut live = self.live.lock().unwrap();
             let at = at % live.len().max(1);
             (at < live.len()).then(|| live.swap_remove(at))
         };
-        let Some(instance) = taken else {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-            return;
-        };
+        let Some(instance) = taken else { return };
         while let Err(error) = self.world.store.order_release(instance).await {
-            pause(error, happened).await;
+            pause(&error, happened).await;
         }
         happened(Happened::Released(instance));
     }
-
-    async fn place(&mut self, number: u64, mut order: OrderAccept, happened: &(dyn Fn(Happened) + Sync)) -> InstanceId {
-        let key = format!("key-{number}");
-        let intention = Idempotency {
-            api_key_id: self.world.key,
-            key: &key,
-            fingerprint: [1; 32],
-            lifetime: DAY,
-            respond: &respond,
-        };
-        let mut cut_off = false;
-        loop {
-            let turn = match self.world.store.placement_turn().await {
-                Ok(turn) => turn,
-                Err(error) => {
-                    pause(error, happened).await;
-                    continue;
-                }
-            };
-            let snapshot = match self.world.store.fleet_snapshot(Some(&region())).await {
-                Ok(snapshot) => snapshot,
-                Err(error) => {
-                    pause(error, happened).await;
-                    continue;
-                }
-            };
-            let explained = explain(&request(), &snapshot);
-            if explained.choice.is_none() {
-                self.give_one_back(happened).await;
-                // Whoever was cut off may have got the last room already, and asks for the answer.
-                if !cut_off {
-                    continue;
-                }
-            }
-            let Some(choice) = explained.choice.or_else(|| snapshot.nodes.first().map(|node| node.id)) else {
-                continue;
-            };
-            order.node_id = choice;
-            order.alternatives = explained.best().map(|(id, _)| id).filter(|id| *id != choice).collect();
-            let accept = self.world.store.order_accept(&order, Some(&intention));
-            let outcome = if self.random() < self.cut_off.0 {
-                let within = self.cut_off.1.mul_f64(f64::from(self.random()) / 65_536.0);
-                tokio::time::timeout(within, accept).await.ok()
-            } else {
-                Some(accept.await)
-            };
-            turn.end().await;
-            match outcome {
-                None => {
-                    cut_off = true;
-                    happened(Happened::CutOff);
-                }
-                Some(Ok(Once::Done(accepted))) => return accepted.instance.id,
-                Some(Ok(Once::Replayed(answer))) => return answer.body.parse().unwrap(),
-                Some(Err(StoreError::Raced)) if explained.choice.is_none() => {}
-                Some(Err(StoreError::Raced)) => happened(Happened::PlacedAgain),
-                Some(Err(error)) => pause(error, happened).await,
-            }
-        }
-    }
 }
 
-fn uuid() -> uuid::Uuid {
-    uuid::Uuid::nil()
+fn intention<'a>(world: &World, key: &'a str) -> Idempotency<'a, Accepted> {
+    Idempotency { api_key_id: world.key, key, fingerprint: [1; 32], lifetime: DAY, respond: &respond }
 }
 
 /// Waits where waiting helps.
-async fn pause(error: StoreError, happened: &(dyn Fn(Happened) + Sync)) {
+async fn pause(error: &StoreError, happened: &(dyn Fn(Happened) + Sync)) {
     assert!(
         matches!(error, StoreError::Unreachable(_) | StoreError::Busy(_) | StoreError::Driver(_)),
         "an order met {error:?}"
@@ -177,6 +220,7 @@ pub(crate) const PLACERS: u64 = 8;
 pub(crate) async fn campaign(
     worlds: &[World],
     orders: u64,
+    together: usize,
     cut_off: (u16, Duration),
     progress: &AtomicU64,
 ) -> Vec<Happened> {
@@ -190,7 +234,7 @@ pub(crate) async fn campaign(
     let placers = (0..PLACERS).map(|placer| {
         let orders = (0..orders).filter(|order| order % PLACERS == placer).collect();
         let world = &worlds[usize::try_from(placer).unwrap() % worlds.len()];
-        Placer { world, orders, live: &live, cut_off }.run(&happened)
+        Placer { world, orders, together, live: &live, cut_off }.run(&happened)
     });
     futures::future::join_all(placers).await;
     books.into_inner().unwrap()

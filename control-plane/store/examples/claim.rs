@@ -1,0 +1,258 @@
+//! What the claim costs on PostgreSQL with every commit flushed, and the oversell test in full.
+//!
+//! `cargo run --release -p nemordp-store --example claim -- [ORDERS] [SECONDS]`: a private server, measured for so many
+//! seconds per line; then eight placers place so many orders on a full fleet while they are cut off and the server crashes,
+//! and an independent reader replays the history.
+#![expect(clippy::unwrap_used, reason = "a measurement fails by panicking")]
+#![expect(clippy::print_stdout, reason = "a measurement prints what it found")]
+#![expect(dead_code, unused_macros, unused_imports, reason = "what the tests share is not all needed here")]
+
+#[path = "../tests/suite/history.rs"]
+mod history;
+#[path = "../tests/suite/placer.rs"]
+mod placer;
+#[path = "../tests/suite/postgres.rs"]
+mod postgres;
+#[path = "../tests/suite/support.rs"]
+mod support;
+
+use std::sync::atomic::AtomicU64;
+use std::time::{Duration, Instant};
+
+use nemordp_store::{Accepted, BURST_MAX, Candidate, Idempotency, OrderAccept, StoredResponse};
+use nemordp_types::{NodeId, OrderId};
+use sqlx::{Connection as _, Executor as _, PgConnection};
+
+use placer::{Happened, PLACERS, campaign, count, crash_every, fleet, judge};
+use support::{DAY, World};
+
+/// What the project asks of the group commit, orders per second on two cores.
+const GROUP_FLOOR: f64 = 20_000.0;
+/// A lone order may take so many times the bare update and insert.
+const SINGLE_CEILING: f64 = 1.5;
+/// Nodes that the measured orders go to.
+const NODES: u8 = 40;
+
+fn respond(accepted: &Accepted) -> StoredResponse {
+    StoredResponse { status: 202, body: format!("{{\"order\":\"{}\"}}", accepted.order.id) }
+}
+
+fn verdict(met: bool) -> &'static str {
+    if met { "met" } else { "NOT met" }
+}
+
+/// Repeats the work until the time is over; gives operations per second.
+async fn rate<F: Future<Output = u64>>(seconds: f64, mut work: impl FnMut() -> F) -> f64 {
+    let (began, mut done) = (Instant::now(), 0u64);
+    while began.elapsed().as_secs_f64() < seconds {
+        done += work().await;
+    }
+    to_float(done) / began.elapsed().as_secs_f64()
+}
+
+fn to_float(number: u64) -> f64 {
+    f64::from(u32::try_from(number).unwrap())
+}
+
+/// The least that any claim must do: one conditional update, one insert, one flush; for so many seconds.
+async fn bare(connection: &mut PgConnection, next: &mut i64, seconds: f64) -> u64 {
+    let (began, first) = (Instant::now(), *next);
+    while began.elapsed().as_secs_f64() < seconds {
+        let mut transaction = connection.begin().await.unwrap();
+        let update = "UPDATE bare_node SET used = used + $2 WHERE id = $1 AND used + $2 <= capacity";
+        sqlx::query(update).bind(1i64).bind(1i64).execute(&mut *transaction).await.unwrap();
+        let insert = "INSERT INTO bare_reservation VALUES ($1, 1, 1)";
+        sqlx::query(insert).bind(*next).execute(&mut *transaction).await.unwrap();
+        transaction.commit().await.unwrap();
+        *next += 1;
+    }
+    u64::try_from(*next - first).unwrap()
+}
+
+/// One order after the other, each in a commit of its own, with its idempotency key; for so many seconds.
+async fn single(world: &World, nodes: &[NodeId], seconds: f64) -> u64 {
+    let (began, mut done) = (Instant::now(), 0u64);
+    while began.elapsed().as_secs_f64() < seconds {
+        let order = world.order(nodes[usize::try_from(done).unwrap() % nodes.len()]);
+        let key = format!("single-{}", order.order.id);
+        world.store.order_accept(&order, Some(&intention(world, &key))).await.unwrap().done().unwrap();
+        done += 1;
+    }
+    done
+}
+
+/// Both in turns, slice by slice, so that whatever else the machine does meets them alike; gives both rates.
+async fn bare_and_single(url: &str, world: &World, nodes: &[NodeId], seconds: f64) -> (f64, f64) {
+    const SLICES: u32 = 20;
+    let mut connection = PgConnection::connect(url).await.unwrap();
+    let schema = "CREATE TABLE bare_node (id BIGINT PRIMARY KEY, used BIGINT NOT NULL, capacity BIGINT NOT NULL); \
+                  CREATE TABLE bare_reservation (id BIGINT PRIMARY KEY, node BIGINT NOT NULL, amount BIGINT NOT NULL); \
+                  INSERT INTO bare_node VALUES (1, 0, 1000000000)";
+    connection.execute(sqlx::raw_sql(schema)).await.unwrap();
+    let (mut next, mut bare_took, mut single_took) = (0i64, 0.0, 0.0);
+    let (mut bare_done, mut single_done) = (0u64, 0u64);
+    for _ in 0..SLICES {
+        let began = Instant::now();
+        bare_done += bare(&mut connection, &mut next, seconds / f64::from(SLICES)).await;
+        bare_took += began.elapsed().as_secs_f64();
+        let began = Instant::now();
+        single_done += single(world, nodes, seconds / f64::from(SLICES)).await;
+        single_took += began.elapsed().as_secs_f64();
+    }
+    (to_float(bare_done) / bare_took, to_float(single_done) / single_took)
+}
+
+fn intention<'a>(world: &World, key: &'a str) -> Idempotency<'a, Accepted> {
+    Idempotency { api_key_id: world.key, key, fingerprint: [1; 32], lifetime: DAY, respond: &respond }
+}
+
+/// Bursts of so many orders, from drafting to the committed answer; every writer has nodes of its own.
+async fn group(worlds: &[World], nodes: &[NodeId], size: usize, seconds: f64) -> f64 {
+    let share = nodes.len() / worlds.len();
+    let writers = worlds.iter().zip(nodes.chunks(share)).map(|(world, nodes)| {
+        rate(seconds, move || async move {
+            let orders: Vec<OrderAccept> = (0..size).map(|at| world.order(nodes[at % nodes.len()])).collect();
+            let keys: Vec<String> = orders.iter().map(|order| format!("group-{}", order.order.id)).collect();
+            let intentions: Vec<_> = keys.iter().map(|key| intention(world, key)).collect();
+            let burst: Vec<_> = orders
+                .iter()
+                .zip(&intentions)
+                .map(|(accept, intention)| Candidate { accept, intention: Some(intention) })
+                .collect();
+            let outcomes = world.store.order_accept_burst(&burst).await;
+            outcomes.into_iter().for_each(|outcome| assert!(outcome.unwrap().done().is_some()));
+            u64::try_from(size).unwrap()
+        })
+    });
+    futures::future::join_all(writers).await.into_iter().sum()
+}
+
+/// The reservation's part of a burst alone, by the statements of the store: node, pool and reservations, one commit for
+/// 500. The instances are those that the orders before made. It leaves a history that no reader would accept.
+async fn reservations_alone(url: &str, seconds: f64) -> f64 {
+    let writers = (0..2i64).map(|writer| async move {
+        let mut connection = PgConnection::connect(url).await.unwrap();
+        let sql = "SELECT id FROM instance ORDER BY id OFFSET $1 LIMIT 500";
+        let rows = sqlx::query(sql).bind(writer * 500).fetch_all(&mut connection).await.unwrap();
+        let instances: Vec<Vec<u8>> = rows.iter().map(|row| sqlx::Row::get(row, 0)).collect();
+        let nodes = sqlx::query("SELECT id FROM node ORDER BY id").fetch_all(&mut connection).await.unwrap();
+        let nodes: Vec<Vec<u8>> = nodes.iter().map(|row| sqlx::Row::get(row, 0)).collect();
+        let half = nodes.len() / 2;
+        let nodes = &nodes[usize::try_from(writer).unwrap() * half..][..half];
+        let (began, mut done) = (Instant::now(), 0u64);
+        let ids = support::World::attach(url, nemordp_types::TenantId::from_uuid(uuid::Uuid::nil()), nil_key(), 77).await;
+        while began.elapsed().as_secs_f64() < seconds {
+            let reservation: Vec<Vec<u8>> = instances.iter().map(|_| fresh(&ids, writer)).collect();
+            let on: Vec<Vec<u8>> = (0..instances.len()).map(|at| nodes[at % nodes.len()].clone()).collect();
+            let many = i64::try_from(instances.len() / nodes.len()).unwrap();
+            let mut transaction = connection.begin().await.unwrap();
+            let lock = "SELECT id FROM node WHERE id = ANY($1) ORDER BY id FOR NO KEY UPDATE";
+            sqlx::query(lock).bind(nodes).fetch_all(&mut *transaction).await.unwrap();
+            let node = "UPDATE node SET vcpu_used = vcpu_used + 2 * $2, memory_used_mib = memory_used_mib + 4096 * $2, \
+                        reservation_sequence = reservation_sequence + $2 WHERE id = ANY($1) \
+                        AND vcpu_used + 2 * $2 <= vcpu_capacity AND memory_used_mib + 4096 * $2 <= memory_capacity_mib";
+            sqlx::query(node).bind(nodes).bind(many).execute(&mut *transaction).await.unwrap();
+            let pool = "UPDATE node_pool SET used_bytes = used_bytes + 53687091200 * $2 WHERE node_id = ANY($1) \
+                        AND used_bytes + 53687091200 * $2 <= capacity_bytes";
+            sqlx::query(pool).bind(nodes).bind(many).execute(&mut *transaction).await.unwrap();
+            let insert = "INSERT INTO reservation (id, instance_id, node_id, vcpu, memory_mib, storage_class, disk_bytes, \
+                          created_at, released_at, reserved_sequence) SELECT id, instance, node, 2, 4096, 'nvme', \
+                          53687091200, 0, 0, 1 FROM UNNEST($1::bytea[], $2::bytea[], $3::bytea[]) AS u(id, instance, node)";
+            let query = sqlx::query(insert).bind(&reservation).bind(&instances).bind(&on);
+            query.execute(&mut *transaction).await.unwrap();
+            transaction.commit().await.unwrap();
+            done += u64::try_from(instances.len()).unwrap();
+        }
+        ids.store.close().await;
+        to_float(done) / began.elapsed().as_secs_f64()
+    });
+    futures::future::join_all(writers).await.into_iter().sum()
+}
+
+fn nil_key() -> nemordp_types::ApiKeyId {
+    nemordp_types::ApiKeyId::from_uuid(uuid::Uuid::nil())
+}
+
+fn fresh(world: &World, writer: i64) -> Vec<u8> {
+    let (clock, entropy) = world.ids();
+    let mut id = OrderId::new(clock, entropy).as_uuid().into_bytes().to_vec();
+    id[0] = u8::try_from(writer).unwrap() | 0x80;
+    id
+}
+
+async fn measure(cluster: &postgres::Cluster, seconds: f64) {
+    let url = cluster.create("claim").await;
+    let world = World::on(url.clone()).await;
+    // More than will be ordered, so that nothing is refused.
+    fleet(&world, NODES, 30_000).await;
+    let mut nodes: Vec<NodeId> = world.store.fleet_snapshot(None).await.unwrap().nodes.iter().map(|n| n.id).collect();
+    nodes.sort();
+    let mut writers = Vec::new();
+    for seed in 0..2 {
+        writers.push(World::attach(&url, world.tenant, world.key, 500 + seed).await);
+    }
+    println!("claim on PostgreSQL, every commit flushed (fsync on, synchronous_commit on), {seconds} s a line");
+    let (bare, single) = bare_and_single(&url, &world, &nodes, seconds).await;
+    let times = bare / single;
+    println!("  bare update + insert, one connection        {bare:>9.0} /s");
+    println!("  whole order, one connection, alone          {single:>9.0} /s  = {times:.2} times the bare one");
+    println!("    goal: at most {SINGLE_CEILING} times                         {}", verdict(times <= SINGLE_CEILING));
+    for size in [10, 100, BURST_MAX] {
+        let found = group(&writers, &nodes, size, seconds).await;
+        println!("  whole orders, 2 writers, {size:>3} a commit        {found:>9.0} /s");
+    }
+    let replayed = history::replay(&world).await;
+    replayed.assert_sound(replayed.held);
+    println!("  history replayed: {} entries, sound", replayed.entries);
+    let alone = reservations_alone(&url, seconds).await;
+    println!("  reservations alone, 2 writers, 500 a commit {alone:>9.0} /s");
+    println!("    goal: at least {GROUP_FLOOR:.0} /s                       {}", verdict(alone >= GROUP_FLOOR));
+    for world in writers {
+        world.store.close().await;
+    }
+    world.store.close().await;
+}
+
+async fn never_oversell(cluster: postgres::Cluster, orders: u64) {
+    let world = World::on(cluster.create("oversell").await).await;
+    fleet(&world, 20, 20).await;
+    let mut replicas = Vec::new();
+    for seed in 0..PLACERS {
+        replicas.push(World::attach(&world.url, world.tenant, world.key, 1_000 + seed).await);
+    }
+    println!("oversell: {PLACERS} placers, {orders} orders on 20 full nodes of 20, cut off and crashed");
+    let (began, progress) = (Instant::now(), AtomicU64::new(0));
+    let cut_off = (3_277, Duration::from_millis(20));
+    let (books, (cluster, crashes)) = tokio::join!(
+        campaign(&replicas, orders, 25, cut_off, &progress),
+        crash_every(cluster, (orders / 20).max(50), orders, &progress)
+    );
+    let took = began.elapsed().as_secs_f64();
+    let again = judge(&world, &books, orders).await;
+    let cut = count(&books, |happened| *happened == Happened::CutOff);
+    let share = 100.0 * to_float(u64::try_from(again).unwrap()) / to_float(orders);
+    println!(
+        "  {:.0} orders/s; {crashes} crashes of PostgreSQL, {cut} placers cut off in a commit",
+        to_float(orders) / took
+    );
+    println!("  replayed by an independent reader: never more than the capacity, none lost, none doubled");
+    println!("  placed again: {again} = {share:.2} %; goal: below 1 %      {}", verdict(share < 1.0));
+    for world in replicas {
+        world.store.close().await;
+    }
+    world.store.close().await;
+    drop(cluster);
+}
+
+#[tokio::main(flavor = "multi_thread", worker_threads = 4)]
+async fn main() {
+    let mut arguments = std::env::args().skip(1);
+    let orders = arguments.next().map_or(100_000, |text| text.parse().unwrap());
+    let seconds = arguments.next().map_or(5.0, |text| text.parse().unwrap());
+    let Some(cluster) = postgres::own_cluster(true) else {
+        println!("PostgreSQL is not installed (apt-get install postgresql): nothing was measured");
+        return;
+    };
+    measure(&cluster, seconds).await;
+    never_oversell(cluster, orders).await;
+}
