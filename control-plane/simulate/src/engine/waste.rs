@@ -10,6 +10,9 @@ use crate::fleet::{Fleet, NodeIndex};
 /// States that are remembered; more than any trace had, and a bound on memory.
 const REMEMBERED: usize = 1 << 20;
 
+/// A node is large when the mean order takes less than this share of it.
+const LARGE_NODE: f64 = 0.025;
+
 /// Multiplies and rotates: states are few and nobody chooses them to collide.
 #[derive(Default)]
 pub(super) struct Quick(u64);
@@ -45,6 +48,8 @@ pub(super) struct Waste {
     /// Which of them each node has.
     shape: Vec<usize>,
     mix: Vec<(Amounts, f64)>,
+    /// The mix as each of the distinct capacities weighs it.
+    weighed: Vec<Vec<(Amounts, f64)>>,
     /// What each node wastes now.
     now: Vec<f32>,
     states: States,
@@ -61,7 +66,7 @@ impl Waste {
         });
         let shape: Vec<usize> = shape.collect();
         let now = vec![f32::NAN; shape.len()];
-        Self { shapes, shape, mix: Vec::new(), now, states: States::default() }
+        Self { shapes, shape, mix: Vec::new(), weighed: Vec::new(), now, states: States::default() }
     }
 
     /// Which of the distinct capacities a node has.
@@ -78,6 +83,7 @@ impl Waste {
     pub(super) fn expect(&mut self, mix: &[(Amounts, f64)]) {
         self.mix.clear();
         self.mix.extend_from_slice(mix);
+        self.weighed = self.shapes.iter().map(|capacity| weigh(*capacity, mix)).collect();
         self.states.clear();
         self.now.fill(f32::NAN);
     }
@@ -87,12 +93,7 @@ impl Waste {
     pub(super) fn share(&self, fleet: &Fleet) -> f64 {
         let mut sum = 0.0;
         for (shape, capacity) in self.shapes.iter().enumerate() {
-            let part = |amounts: Amounts, d: usize| f64::from(amounts.0[d]) / f64::from(capacity.0[d]);
-            let most = |amounts: Amounts| {
-                let sold = (0..GPU).filter(|d| capacity.0[*d] > 0);
-                sold.map(|d| part(amounts, d)).fold(0.0, f64::max).min(1.0)
-            };
-            let mean: f64 = self.mix.iter().map(|(amounts, weight)| weight * most(*amounts)).sum();
+            let mean = mean_share(*capacity, &self.mix);
             let nodes = self.shape.iter().filter(|other| **other == shape).count();
             sum += mean * f64::from(u32::try_from(nodes).unwrap_or(u32::MAX));
         }
@@ -121,10 +122,35 @@ impl Waste {
         if self.states.len() >= REMEMBERED {
             self.states.clear();
         }
-        let waste = useless(self.shapes[shape], free, &self.mix);
+        let waste = useless(self.shapes[shape], free, self.weighed.get(shape).map_or(&[], Vec::as_slice));
         self.states.insert((shape, free), waste);
         waste
     }
+}
+
+/// What these amounts take of a node, in the thing of which they take most.
+fn share(capacity: Amounts, amounts: Amounts) -> f64 {
+    let sold = (0..GPU).filter(|d| capacity.0[*d] > 0);
+    sold.map(|d| f64::from(amounts.0[d]) / f64::from(capacity.0[d])).fold(0.0, f64::max).min(1.0)
+}
+
+fn mean_share(capacity: Amounts, mix: &[(Amounts, f64)]) -> f64 {
+    mix.iter().map(|(amounts, weight)| weight * share(capacity, *amounts)).sum()
+}
+
+/// The mix as a node of this capacity weighs it. Where orders are small beside the node, the frequent ones always find a hole;
+/// what is blocked is the rare large one, so size counts there, squared.
+fn weigh(capacity: Amounts, mix: &[(Amounts, f64)]) -> Vec<(Amounts, f64)> {
+    if mean_share(capacity, mix) >= LARGE_NODE {
+        return mix.to_vec();
+    }
+    let by_size = |(amounts, weight): &(Amounts, f64)| (*amounts, weight * share(capacity, *amounts).powi(2));
+    let mut weighed: Vec<(Amounts, f64)> = mix.iter().map(by_size).collect();
+    let total: f64 = weighed.iter().map(|(_, weight)| weight).sum();
+    if total > 0.0 {
+        weighed.iter_mut().for_each(|(_, weight)| *weight /= total);
+    }
+    weighed
 }
 
 /// Averaged over the mix: what no whole number of orders would fill, of the amounts that the flavour needs.
