@@ -100,7 +100,7 @@ async fn campaign(store: StoreKind, part: &[Trial], seed: u64, end: Instant, beg
         if Instant::now() >= end {
             break;
         }
-        let started = Instant::now();
+        let (started, before) = (Instant::now(), campaign.violations().len());
         if let Err(error) = campaign.trial(trial).await {
             let dir = campaign.abandon();
             return Err(nemordp_tests::cluster::ClusterError::Answer {
@@ -112,8 +112,11 @@ async fn campaign(store: StoreKind, part: &[Trial], seed: u64, end: Instant, beg
             "[{:6.1} s] {store:?}: {trial} ({:.1} s), violations so far: {}",
             began.elapsed().as_secs_f64(),
             started.elapsed().as_secs_f64(),
-            campaign.violations()
+            campaign.violations().len()
         ));
+        for violation in campaign.violations().iter().skip(before) {
+            say(&format!("VIOLATION {violation}"));
+        }
     }
     campaign.finish().await
 }

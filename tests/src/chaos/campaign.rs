@@ -102,8 +102,8 @@ impl Campaign {
 
     /// What the check found until now.
     #[must_use]
-    pub fn violations(&self) -> usize {
-        self.score.findings.violations.len()
+    pub fn violations(&self) -> &[String] {
+        &self.score.findings.violations
     }
 
     /// Makes one trial, lets everything settle, and checks.
