@@ -75,8 +75,12 @@ impl Database {
     pub async fn execute(&self, statement: &str) -> Result<()> {
         let text = AssertSqlSafe(statement.to_owned());
         match self {
-            Self::Sqlite(pool) => drop(sqlx::query(text).execute(pool).await?),
-            Self::Postgres(pool) => drop(sqlx::query(text).execute(pool).await?),
+            Self::Sqlite(pool) => {
+                sqlx::query(text).execute(pool).await?;
+            }
+            Self::Postgres(pool) => {
+                sqlx::query(text).execute(pool).await?;
+            }
         }
         Ok(())
     }
