@@ -86,6 +86,7 @@ impl<H: Host> Scrape<H> {
         families.extend(Self::instances(&counters));
         families.extend(self.totals(&inventory));
         families.extend(self.health(&inventory, &load));
+        families.extend(self.standing());
         registry.register_collector(Box::new(Snapshot(families)));
         let telemetry = &self.shared.telemetry;
         registry.register("operations", "Operations that ended, by kind and outcome", telemetry.operations.clone());
@@ -188,9 +189,6 @@ impl<H: Host> Scrape<H> {
         let seconds = |at: Timestamp| at.duration_since(Timestamp::UNIX_EPOCH).as_secs_f64();
         let expiry = self.uplink.identity().validity().map(|(_, until)| one(seconds(until))).unwrap_or_default();
         let age = self.answered.borrow().map(|at| one(now.duration_since(at).as_secs_f64().max(0.0)));
-        let (unreported, since) = self.meters.unreported();
-        let waits = since.map_or(0.0, |since| now.duration_since(since).as_secs_f64().max(0.0));
-        let heard = self.shared.telemetry.heard();
         let build = vec![(
             vec![("version", inventory.agent_version.clone()), ("hypervisor", inventory.hypervisor.clone())],
             1.0,
@@ -221,6 +219,17 @@ impl<H: Host> Scrape<H> {
                 Some(Unit::Seconds),
                 age.unwrap_or_default(),
             ),
+            gauge("build_info", "Version of the agent and of what lies beneath; always 1", None, build),
+        ]
+    }
+
+    /// What the control plane has said of this node and has not heard from it, and what holds it up.
+    fn standing(&self) -> Vec<Family> {
+        let now = self.shared.clock.now();
+        let (unreported, since) = self.meters.unreported();
+        let waits = since.map_or(0.0, |since| now.duration_since(since).as_secs_f64().max(0.0));
+        let heard = self.shared.telemetry.heard();
+        vec![
             gauge(
                 "usage_unreported",
                 "Entries of the instances' use that the control plane has not received",
@@ -257,7 +266,6 @@ impl<H: Host> Scrape<H> {
                 None,
                 one(f64::from(u8::from(self.shared.gate.standing() != Standing::Open))),
             ),
-            gauge("build_info", "Version of the agent and of what lies beneath; always 1", None, build),
         ]
     }
 }
