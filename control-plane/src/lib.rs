@@ -19,6 +19,7 @@ pub mod saga;
 pub mod seal;
 pub mod serve;
 pub mod telemetry;
+mod wake;
 mod work;
 
 pub use config::Config;

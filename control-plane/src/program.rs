@@ -1,5 +1,8 @@
 //! The command line: what each command does with the configuration.
 
+mod certificate;
+mod store;
+
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -7,7 +10,7 @@ use std::sync::Arc;
 
 use clap::{Parser, Subcommand};
 use nemordp_model::{ApiScopes, Label};
-use nemordp_store::{NewApiKey, Store};
+use nemordp_store::{CertificateRole, NewApiKey, Store};
 use nemordp_types::{ApiKeyId, Clock, Entropy, Failure, SystemClock, SystemEntropy};
 use secrecy::ExposeSecret as _;
 use tokio_util::sync::CancellationToken;
@@ -17,6 +20,7 @@ use crate::config::Config;
 use crate::pki;
 use crate::serve::{Installation, operator_tls};
 use crate::telemetry::log_to_stderr;
+use store::StoreCommand;
 
 #[derive(Debug, Parser)]
 #[command(name = "nemordp-control-plane", version, about = "NemoRDP's control plane")]
@@ -48,7 +52,10 @@ enum Command {
     Key(KeyCommand),
     /// Certificates for monitoring systems.
     #[command(subcommand)]
-    MonitoringCertificate(CertificateCommand),
+    MonitoringCertificate(MonitoringCommand),
+    /// Certificates that our CA issued.
+    #[command(subcommand)]
+    Certificate(certificate::CertificateCommand),
     /// The store.
     #[command(subcommand)]
     Store(StoreCommand),
@@ -75,19 +82,13 @@ enum KeyCommand {
 }
 
 #[derive(Debug, Subcommand)]
-enum CertificateCommand {
+enum MonitoringCommand {
     /// Makes a client certificate that may read metrics, with its key and our CA.
     Create {
         /// The folder for monitoring.crt, monitoring.key and ca.crt.
         #[arg(long, value_name = "DIR")]
         out: PathBuf,
     },
-}
-
-#[derive(Debug, Subcommand)]
-enum StoreCommand {
-    /// Brings the schema up to date.
-    Migrate,
 }
 
 /// Runs the program.
@@ -131,17 +132,12 @@ async fn execute(arguments: Arguments) -> Result<(), Failure> {
         Command::Key(KeyCommand::Create { name, scopes, tenant }) => {
             create_key(&config, &name, &scopes, tenant.as_deref(), clock, entropy).await
         }
-        Command::MonitoringCertificate(CertificateCommand::Create { out }) => {
+        Command::MonitoringCertificate(MonitoringCommand::Create { out }) => {
             let installation = Installation::ensure(&config, clock, entropy).await?;
-            monitoring_certificate(&installation.pki, &out)
+            monitoring_certificate(&installation, &out).await
         }
-        Command::Store(StoreCommand::Migrate) => {
-            pki::private_folder(&config.data_dir)?;
-            let store = Store::open(&config.store_url(), clock, entropy).await?;
-            store.migrate().await?;
-            store.close().await;
-            say("the schema is up to date")
-        }
+        Command::Certificate(command) => command.run(&config, clock, entropy).await,
+        Command::Store(command) => command.run(&config, clock, entropy).await,
     }
 }
 
@@ -193,8 +189,11 @@ async fn create_key(
     say(secret.expose_secret())
 }
 
-fn monitoring_certificate(pki: &pki::Pki, out: &Path) -> Result<(), Failure> {
+async fn monitoring_certificate(installation: &Installation, out: &Path) -> Result<(), Failure> {
+    let pki = &installation.pki;
     let (issued, key) = pki.issue_monitoring()?;
+    // Noted before anybody has it, so that none is out there that cannot be revoked.
+    installation.store.certificate_note(CertificateRole::Monitoring, &pki::record(&issued.der)?).await?;
     pki::private_folder(out).map_err(|failure| failure.with_field("out"))?;
     let files = [
         ("ca.crt", pki::to_pem(pki.authority().certificate()), 0o644),

@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use nemordp_providers::nodes::{self, Nodes};
-use nemordp_store::Store;
+use nemordp_store::{CertificateRole, Store};
 use nemordp_types::id::uuid_v7;
 use nemordp_types::{Clock, Entropy, Failure, InstallationId, TenantId};
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::net::TcpListener;
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
@@ -23,14 +24,16 @@ use crate::http::listener::{self, Security};
 use crate::http::{Api, metrics};
 use crate::pki::{self, Pki};
 use crate::reconcile::{
-    Drift, NodeHealth, Reconciler, Reconcilers, ReservationReaper, SecondChance, SuspensionsAhead, TemplatesAhead,
+    Audit, Auditor, Drift, Ending, Expiry, NodeHealth, Outbox, Reconciler, Reconcilers, ReservationReaper,
+    SecondChance, SuspensionsAhead, TemplatesAhead,
 };
 use crate::saga::{self, Engine, RdpProver, Settings, Tools};
 use crate::seal::{Sealer, ensure_key_file};
 use crate::telemetry::Telemetry;
+use crate::wake;
 use crate::work::Work;
 
-/// How often the own certificate is looked at, and answers kept for repetitions are purged.
+/// How often the own certificate is looked at.
 const UPKEEP_EVERY: Duration = Duration::from_secs(600);
 /// How often recorded numbers are folded.
 const FOLD_EVERY: Duration = Duration::from_secs(10);
@@ -67,6 +70,7 @@ impl Installation {
         let id = store.installation_ensure(InstallationId::new(clock.as_ref(), entropy.as_ref())).await?;
         let default_tenant = ensure_tenant(&store, &config.default_tenant, clock.as_ref(), entropy.as_ref()).await?;
         let pki = Pki::ensure(config.pki_dir(), config.grpc.names.clone(), clock, entropy)?;
+        note_own_certificate(&store, &pki).await?;
         Ok(Self { store, id, default_tenant, pki, sealer })
     }
 }
@@ -213,6 +217,12 @@ pub(crate) fn operator_tls(http: &Http) -> Result<Security, Failure> {
     Ok(Security::Tls(Arc::new(config)))
 }
 
+/// So that it can be revoked by its serial number.
+async fn note_own_certificate(store: &Store, pki: &Pki) -> Result<(), Failure> {
+    let own = pki::record(&pki.own_certificate()?)?;
+    Ok(store.certificate_note(CertificateRole::ControlPlane, &own).await?)
+}
+
 async fn upkeep(app: Arc<App>, shutdown: CancellationToken) -> Result<(), Failure> {
     let mut ticks = interval(UPKEEP_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -222,12 +232,14 @@ async fn upkeep(app: Arc<App>, shutdown: CancellationToken) -> Result<(), Failur
             () = shutdown.cancelled() => return Ok(()),
         }
         match app.pki.renew_if_due() {
-            Ok(true) => tracing::info!("own certificate renewed"),
+            Ok(true) => {
+                tracing::info!("own certificate renewed");
+                if let Err(failure) = note_own_certificate(&app.store, &app.pki).await {
+                    tracing::warn!(?failure, "the new certificate was not noted: it is at the next start");
+                }
+            }
             Ok(false) => {}
             Err(failure) => tracing::error!(?failure, "own certificate was not renewed; tried again in ten minutes"),
-        }
-        if let Err(error) = app.store.idempotency_purge().await {
-            tracing::warn!(%error, "old answers were not purged");
         }
     }
 }
@@ -276,29 +288,29 @@ pub async fn serve(
         entropy: Arc::clone(&entropy),
         limits: saga::Limits { proof: config.proof.deadline(), ..saga::Limits::default() },
     };
-    let engine = Engine::new();
-    let reconcilers: Vec<Box<dyn Reconciler>> = vec![
-        Box::new(NodeHealth::new(tools.store.clone(), Arc::clone(&clock), config.nodes.health())),
-        Box::new(ReservationReaper::new(tools.store.clone())),
-        Box::new(SecondChance::new(tools.store.clone(), Arc::clone(&clock), engine.clone())),
-        Box::new(SuspensionsAhead::new(tools.store.clone(), Arc::clone(&tools.provider))),
-        Box::new(TemplatesAhead::new(tools.store.clone(), Arc::clone(&tools.provider), Arc::clone(&clock))),
-        Box::new(Drift::new(tools.store.clone(), Arc::clone(&tools.provider))),
-    ];
-    let reconcilers = Reconcilers::new(reconcilers, Arc::clone(&clock));
+    let (engine, announce) = (Engine::new(), Arc::new(Notify::new()));
+    let auditor = Auditor::new(tools.store.clone(), Arc::clone(&tools.provider), Arc::clone(&clock));
+    let owner = uuid_v7(clock.as_ref(), entropy.as_ref()).to_string();
+    let every = reconcilers(&config, &tools, &engine, &auditor);
+    let reconcilers = Reconcilers::new(every, tools.store.clone(), Arc::clone(&clock), &owner);
     let settings = Settings {
         lease: Duration::from_millis(config.work.lease_milliseconds),
         at_once: usize::try_from(config.work.at_once).map_err(Failure::internal)?,
-        ..Settings::named(uuid_v7(clock.as_ref(), entropy.as_ref()).to_string())
+        ..Settings::named(owner)
     };
     let work = Work {
         engine: engine.clone(),
         reconcilers: reconcilers.clone(),
+        auditor,
+        announce: Arc::clone(&announce),
         clock: Arc::clone(&clock),
         entropy: Arc::clone(&entropy),
     };
     let mut running =
         serve_with(Arc::new(config), installation, clock, entropy, Arc::new(work), shutdown.clone()).await?;
+    let hints = wake::Hints { store: tools.store.clone(), engine: engine.clone(), reconcilers: reconcilers.clone() };
+    running.tasks.spawn(wake::tell(tools.store.clone(), announce, shutdown.clone()));
+    running.tasks.spawn(wake::follow(hints, shutdown.clone()));
     let stop = shutdown.clone();
     running.tasks.spawn(async move {
         engine.run(tools, settings, stop).await;
@@ -309,6 +321,23 @@ pub async fn serve(
         Ok(())
     });
     Ok(running)
+}
+
+/// All that keeps the long-lived truth.
+fn reconcilers(config: &Config, tools: &Tools, engine: &Engine, auditor: &Auditor) -> Vec<Box<dyn Reconciler>> {
+    let (store, clock) = (&tools.store, &tools.clock);
+    let mut every: Vec<Box<dyn Reconciler>> = vec![
+        Box::new(NodeHealth::new(store.clone(), Arc::clone(clock), config.nodes.health())),
+        Box::new(ReservationReaper::new(store.clone())),
+        Box::new(SecondChance::new(store.clone(), Arc::clone(clock), engine.clone())),
+        Box::new(SuspensionsAhead::new(store.clone(), Arc::clone(&tools.provider))),
+        Box::new(TemplatesAhead::new(store.clone(), Arc::clone(&tools.provider), Arc::clone(clock))),
+        Box::new(Drift::new(auditor.clone())),
+        Box::new(Audit::new(auditor.clone())),
+        Box::new(Outbox::new(store.clone())),
+    ];
+    every.extend(Ending::ALL.map(|what| Box::new(Expiry::new(store.clone(), what)) as Box<dyn Reconciler>));
+    every
 }
 
 /// Logins at the same time: one per processor, since emulated guests share them.

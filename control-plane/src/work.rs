@@ -2,13 +2,17 @@
 
 use std::sync::Arc;
 
-use nemordp_api::{Fault, Reconciler};
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
+use nemordp_api::{AuditFinding, AuditReport, Fault, Reconciler};
 use nemordp_model::SagaKind;
+use nemordp_model::audit::Finding;
 use nemordp_store::NewSaga;
 use nemordp_types::{Clock, Entropy, Failure};
+use tokio::sync::Notify;
 
 use crate::app::{LongWork, Subject};
-use crate::reconcile::{Reconcilers, Status};
+use crate::reconcile::{Auditor, Reconcilers, Report, Status};
 use crate::saga::{Engine, plan};
 
 /// Begins sagas and tells the engine.
@@ -18,6 +22,10 @@ pub(crate) struct Work {
     pub(crate) engine: Engine,
     /// Who looks after the rest.
     pub(crate) reconcilers: Reconcilers,
+    /// Who compares.
+    pub(crate) auditor: Auditor,
+    /// That other replicas should be told of a saga.
+    pub(crate) announce: Arc<Notify>,
     /// The time.
     pub(crate) clock: Arc<dyn Clock>,
     /// For ids.
@@ -31,27 +39,70 @@ impl LongWork for Work {
 
     fn poke(&self) {
         self.engine.poke();
+        self.announce.notify_one();
     }
 
-    fn reconcilers(&self) -> Vec<Reconciler> {
-        self.reconcilers.statuses().iter().map(shown).collect()
+    fn reconcilers(&self) -> BoxFuture<'_, Result<Vec<Reconciler>, Failure>> {
+        async { Ok(self.reconcilers.statuses().await?.into_iter().map(shown).collect()) }.boxed()
+    }
+
+    fn reconciler_want<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<(), Failure>> {
+        self.reconcilers.want(name).boxed()
+    }
+
+    fn audit(&self) -> BoxFuture<'_, Result<AuditReport, Failure>> {
+        async { self.auditor.audit().await.map(reported) }.boxed()
+    }
+
+    fn last_audit(&self) -> Option<AuditReport> {
+        self.auditor.last().map(reported)
     }
 }
 
-fn shown(status: &Status) -> Reconciler {
-    let (outcome, failure) = match &status.outcome {
-        None => (None, None),
-        Some(Ok(outcome)) => (Some(outcome.clone()), None),
-        Some(Err(failure)) => (None, Some(Fault::from(failure))),
-    };
-    Reconciler {
-        name: status.name.to_owned(),
-        purpose: status.purpose.to_owned(),
-        period_seconds: status.period.as_secs().max(1),
-        runs: status.runs,
-        last_run_at: status.last_run_at,
-        last_run_milliseconds: status.took.and_then(|took| u64::try_from(took.as_millis()).ok()),
-        last_outcome: outcome,
-        failure,
+fn reported(report: Report) -> AuditReport {
+    AuditReport {
+        audited_at: report.at,
+        orders: report.orders as u64,
+        instances: report.instances as u64,
+        nodes: report.nodes as u64,
+        findings: report.findings.into_iter().map(found).collect(),
     }
+}
+
+fn found(finding: Finding) -> AuditFinding {
+    AuditFinding {
+        finding: finding.kind.word().to_owned(),
+        order_id: finding.order_id,
+        instance_id: finding.instance_id,
+        node_id: finding.node_id,
+        operation_id: finding.saga_id,
+        detail: finding.detail,
+        fix: finding.kind.fix().to_owned(),
+    }
+}
+
+fn shown(status: Status) -> Reconciler {
+    let Status { name, purpose, period, last } = status;
+    let mut shown = Reconciler {
+        name: name.to_owned(),
+        purpose: purpose.to_owned(),
+        period_seconds: period.as_secs().max(1),
+        runs: 0,
+        last_run_at: None,
+        last_run_milliseconds: None,
+        last_outcome: None,
+        details: None,
+        failure: None,
+    };
+    if let Some(run) = last {
+        shown.runs = run.runs;
+        shown.last_run_at = Some(run.at);
+        shown.last_run_milliseconds = u64::try_from(run.took.as_millis()).ok();
+        shown.details = run.details;
+        match run.outcome {
+            Ok(outcome) => shown.last_outcome = Some(outcome),
+            Err(failure) => shown.failure = Some(Fault::from(&failure)),
+        }
+    }
+    shown
 }

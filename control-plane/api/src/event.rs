@@ -10,6 +10,8 @@ use crate::page::page;
 /// One change of an order, an instance or a node.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Event {
+    /// Its place in the order in which events are read; grows, with gaps for a filtered reader.
+    pub number: u64,
     /// Its id; the receiver tells repetitions by it.
     #[schema(value_type = String, format = "uuid")]
     pub id: EventId,

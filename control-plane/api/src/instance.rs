@@ -42,6 +42,42 @@ words! {
     }
 }
 
+words! {
+    /// Why nothing is done to an instance after a restore.
+    InstanceFreeze {
+        /// Its node has not reported since.
+        Unverified = "unverified",
+        /// Its node has seen newer changes than the store remembers.
+        StoreBehind = "store_behind",
+        /// Work on it was under way when the backup was made, and may have ended since.
+        Undecided = "undecided",
+        /// Its node does not have it.
+        Missing = "missing",
+    }
+}
+
+words! {
+    /// How a frozen instance is settled.
+    AdoptionHow {
+        /// It is as its node has it; what was under way, but for a deletion, is given up.
+        Keep = "keep",
+        /// The customer has it already: its order is fulfilled.
+        Delivered = "delivered",
+        /// What was under way goes on; an order may be undone by that.
+        Resume = "resume",
+        /// It does not exist any more: what it held is given back.
+        Gone = "gone",
+    }
+}
+
+/// How a frozen instance is settled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewAdoption {
+    /// The decision.
+    pub how: AdoptionHow,
+}
+
 /// An instance.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Instance {
@@ -88,6 +124,13 @@ pub struct Instance {
     /// SHA-256 of the RDP server's certificate that the login proof saw, in hex: what a client should show.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rdp_certificate_sha256: Option<String>,
+    /// Why nothing is done to it: the store was restored from a backup, and the operator settles it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub frozen: Option<InstanceFreeze>,
+    /// Since when.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub frozen_at: Option<Timestamp>,
     /// When it last started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, format = DateTime)]

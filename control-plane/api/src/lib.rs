@@ -2,8 +2,9 @@
 //!
 //! Map: [`plan`], [`template`], [`availability`] the catalogue · [`placement`], [`capacity`] where orders go and would go · [`order`], [`instance`], [`credentials`] what a customer
 //! has · [`operation`] long work and its steps · [`node`] machines and tickets · [`key`] API keys · [`event`],
-//! [`reconciler`] what happened, what looks after it · [`page`] lists · [`problem`] errors (RFC 9457).
+//! [`reconciler`], [`audit`] what happened, what looks after it · [`page`] lists · [`problem`] errors (RFC 9457).
 
+pub mod audit;
 pub mod availability;
 pub mod capacity;
 pub mod credentials;
@@ -22,11 +23,14 @@ pub mod suspension;
 pub mod template;
 mod word;
 
+pub use audit::{AuditFinding, AuditReport};
 pub use availability::{Availability, AvailabilityList};
 pub use capacity::{Capacity, CapacityChange, CapacityList};
 pub use credentials::{CredentialsLink, CredentialsReveal, RevealedCredentials};
 pub use event::{Event, EventPage};
-pub use instance::{Instance, InstanceLifecycle, InstancePage, InstancePower, InstanceUsage};
+pub use instance::{
+    AdoptionHow, Instance, InstanceFreeze, InstanceLifecycle, InstancePage, InstancePower, InstanceUsage, NewAdoption,
+};
 pub use key::{ApiKey, ApiKeyPage, ApiScope, CreatedApiKey, NewApiKey};
 pub use node::{
     CreatedTicket, FenceNode, NewTicket, Node, NodeAvailability, NodeLoad, NodePage, NodePolicy, NodePool,

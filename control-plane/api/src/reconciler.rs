@@ -6,8 +6,8 @@ use utoipa::ToSchema;
 
 use crate::page::Fault;
 
-/// A reconciler and how it fared, on the replica that answers.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+/// A reconciler and how it fared, on whichever replica runs it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Reconciler {
     /// Its name.
     pub name: String,
@@ -15,9 +15,9 @@ pub struct Reconciler {
     pub purpose: String,
     /// Seconds between its runs when nothing pokes it.
     pub period_seconds: u64,
-    /// How often it ran since the start.
+    /// How often it ran since the replica that runs it took over.
     pub runs: u64,
-    /// When its last run began.
+    /// When its last run began; one that found what the run before it found is noted once a minute.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, format = DateTime)]
     pub last_run_at: Option<Timestamp>,
@@ -27,13 +27,17 @@ pub struct Reconciler {
     /// What its last run found and did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_outcome: Option<String>,
+    /// What its last run found, piece by piece; the first hundred.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
+    pub details: Option<serde_json::Value>,
     /// Why its last run did not work.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<Fault>,
 }
 
 /// Every reconciler.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct ReconcilerList {
     /// By name.
     pub items: Vec<Reconciler>,

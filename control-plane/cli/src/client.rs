@@ -98,6 +98,11 @@ impl Client {
         self.read(path, request).await
     }
 
+    /// `POST` of what does the same however often it comes.
+    pub async fn post_plain<T: DeserializeOwned>(&self, path: &str) -> Result<T, Error> {
+        self.read(path, self.request(Method::POST, self.url(path)?)?).await
+    }
+
     /// `POST` of what needs no key: the customer's side of a credentials link.
     pub async fn post_public<T: DeserializeOwned>(
         &self,
@@ -169,7 +174,7 @@ impl Client {
 
     async fn read<T: DeserializeOwned>(&self, what: &str, request: RequestBuilder) -> Result<T, Error> {
         let response = self.send(what, request).await?;
-        let empty = response.status() == StatusCode::NO_CONTENT;
+        let empty = response.status() == StatusCode::NO_CONTENT || response.content_length() == Some(0);
         let bytes = response.bytes().await.map_err(|error| broken(what, &error))?;
         let text: &[u8] = if empty { b"null" } else { &bytes };
         serde_json::from_slice(text).map_err(|error| broken(what, &error))

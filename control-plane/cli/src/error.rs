@@ -21,6 +21,12 @@ pub enum Error {
         /// Why.
         fault: Option<Box<Fault>>,
     },
+    /// An audit found something.
+    #[error("{count} findings: each names its fix")]
+    Findings {
+        /// How many.
+        count: usize,
+    },
     /// Nobody answers, or the connection broke.
     #[error("the control plane at {url} cannot be reached: {why}; is it running, is --url right?")]
     Unreachable {
@@ -62,7 +68,7 @@ impl Error {
                 400..=499 => 3,
                 _ => 7,
             },
-            Self::OperationFailed { .. } => 6,
+            Self::OperationFailed { .. } | Self::Findings { .. } => 6,
             Self::Unreachable { .. } | Self::Answer { .. } | Self::Output(_) => 7,
         }
     }

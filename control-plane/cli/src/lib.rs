@@ -18,7 +18,7 @@ use crate::output::Output;
 
 /// NemoRDP from the operator's desk.
 ///
-/// Exit codes: 0 done · 2 wrong usage · 3 refused · 4 not found · 5 conflict or no capacity · 6 the operation failed ·
+/// Exit codes: 0 done · 2 wrong usage · 3 refused · 4 not found · 5 conflict or no capacity · 6 the operation failed, or an audit found something ·
 /// 7 control plane not reachable, or an error inside it.
 #[derive(Debug, Parser)]
 #[command(name = "nemordp", version)]

@@ -40,12 +40,20 @@ words! {
         InstanceFailed = "instance.failed",
         /// Its reservation, port and address were given back.
         InstanceReleased = "instance.released",
+        /// Its node may know more of it than the store: nothing is done to it until that is settled.
+        InstanceFrozen = "instance.frozen",
+        /// Its node knows nothing that the store does not: work on it goes on.
+        InstanceVerified = "instance.verified",
+        /// The operator took its node's word for it: work on it goes on.
+        InstanceAdopted = "instance.adopted",
         /// Its credentials were shown; nobody has them any more.
         CredentialsRevealed = "credentials.revealed",
         /// A node joined, or joined again.
         NodeEnrolled = "node.enrolled",
         /// The operator changed what is wanted of a node.
         NodePolicyChanged = "node.policy_changed",
+        /// What is sold of a node, or the certificate that it shows, changed.
+        NodeChanged = "node.changed",
         /// A node came, went silent or was lost.
         NodeAvailabilityChanged = "node.availability_changed",
         /// A node reports less than is reserved on it.
@@ -60,6 +68,8 @@ words! {
         TicketReused = "ticket.reused",
         /// An undo failed; a human looks.
         SagaStuck = "saga.stuck",
+        /// The store was put back from a backup.
+        StoreRestored = "store.restored",
     }
 }
 
@@ -80,6 +90,8 @@ impl From<OrderState> for EventKind {
 /// An event as it is stored until it was delivered.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Event {
+    /// Its place in the order in which events are read.
+    pub number: u64,
     /// Its id; the receiver tells repetitions by it.
     pub id: EventId,
     /// What happened.

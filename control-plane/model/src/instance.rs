@@ -55,6 +55,34 @@ impl Lifecycle {
     }
 }
 
+words! {
+    /// Why nothing is done to an instance.
+    Freeze {
+        /// The store was put back from a backup, and the instance's node has not reported since.
+        Unverified = "unverified",
+        /// Its node has seen higher numbers than the store: changes of it were forgotten.
+        StoreBehind = "store_behind",
+        /// Work on it was under way when the backup was made, and may have ended since: its node cannot tell.
+        Undecided = "undecided",
+        /// The store was put back from a backup, and its node does not have it.
+        Missing = "missing",
+    }
+}
+
+words! {
+    /// How the operator settles a frozen instance.
+    Adoption {
+        /// It is as its node has it; what was under way, but for a deletion, is given up.
+        Keep = "keep",
+        /// The customer has it already: its order is fulfilled, nothing is built or undone any more.
+        Delivered = "delivered",
+        /// What was under way goes on from where the store remembers it; an order may be undone by that.
+        Resume = "resume",
+        /// It does not exist any more: what it held is given back.
+        Gone = "gone",
+    }
+}
+
 /// An instance.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Instance {
@@ -80,6 +108,10 @@ pub struct Instance {
     pub observed_at: Option<Timestamp>,
     /// SHA-256 of the RDP server's certificate (DER) that the proof pinned.
     pub rdp_certificate_sha256: Option<[u8; 32]>,
+    /// Why nothing is done to it, if so.
+    pub frozen: Option<Freeze>,
+    /// Since when.
+    pub frozen_at: Option<Timestamp>,
     /// When it was accepted.
     pub created_at: Timestamp,
     /// When it last changed.
@@ -110,7 +142,31 @@ impl Instance {
     #[must_use]
     pub fn is_withdrawn_from(&self, node: NodeId, status: &InstanceStatus) -> bool {
         let moved = self.node_id != node && status.pair.generation < self.generation;
-        !self.is_behind(status) && (moved || !self.lifecycle.is_live())
+        self.frozen.is_none() && !self.is_behind(status) && (moved || !self.lifecycle.is_live())
+    }
+
+    /// What follows from its node's word about it. `under_way`: the store remembers an open saga of it.
+    #[must_use]
+    pub fn verdict(&self, status: &InstanceStatus, under_way: bool) -> AfterReport {
+        match (self.is_behind(status), self.frozen) {
+            (false, None) | (_, Some(Freeze::StoreBehind | Freeze::Undecided)) => AfterReport::AsBefore,
+            (true, None | Some(Freeze::Unverified | Freeze::Missing)) => AfterReport::Freeze(Freeze::StoreBehind),
+            // Many steps share one pair of numbers: equal ones do not tell how far the work came.
+            (false, Some(Freeze::Unverified | Freeze::Missing)) if under_way => AfterReport::Freeze(Freeze::Undecided),
+            (false, Some(Freeze::Unverified | Freeze::Missing)) => AfterReport::Thaw,
+        }
+    }
+
+    /// Refuses everything while it is frozen.
+    pub fn require_thawed(&self) -> Result<(), Failure> {
+        let Some(why) = self.frozen else { return Ok(()) };
+        Err(Failure::new(
+            Reason::StoreBehindNode,
+            "the store was restored from a backup and the instance waits for the operator: look at `nemordp audit`, \
+             settle it with `nemordp instance adopt`",
+        )
+        .with_field("state")
+        .with_context(format!("frozen: {why}")))
     }
 
     /// Refuses everything but deletion unless it was handed over.
@@ -124,6 +180,17 @@ impl Instance {
         )
         .with_field("state"))
     }
+}
+
+/// What a node's word changes about a frozen instance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AfterReport {
+    /// Nothing.
+    AsBefore,
+    /// Nothing is done to it from now on.
+    Freeze(Freeze),
+    /// Work on it goes on.
+    Thaw,
 }
 
 #[cfg(test)]

@@ -2,10 +2,12 @@
 //!
 //! Map: [`tenant`], [`api_key`] whose request it is · [`plan`], [`region`] what is sold and where · [`order`],
 //! [`instance`] their lifecycles · [`node`], [`health`] what a node offers and whether it lives · [`ticket`] enrollment ·
-//! [`placement`] where an instance goes, and why not elsewhere · [`saga`] how far an intention is · [`event`] what is
+//! [`placement`] where an instance goes, and why not elsewhere · [`saga`] how far an intention is · [`audit`] what
+//! does not fit together · [`event`] what is
 //! told to the outside · [`password`] the customer's first password · [`label`] names for people.
 
 pub mod api_key;
+pub mod audit;
 pub mod event;
 pub mod health;
 pub mod instance;
@@ -26,7 +28,7 @@ pub mod word;
 pub use api_key::{ApiKey, ApiScope, ApiScopes};
 pub use event::{Event, EventKind};
 pub use health::{CLOCK_TOLERANCE, HealthPolicy};
-pub use instance::{Instance, Lifecycle};
+pub use instance::{Adoption, AfterReport, Freeze, Instance, Lifecycle};
 pub use label::Label;
 pub use node::{Node, Overcommit};
 pub use order::{Order, OrderChange, OrderState};

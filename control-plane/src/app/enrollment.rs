@@ -95,6 +95,9 @@ impl App {
         if !outcome.behind.is_empty() {
             tracing::error!(node_id = %node_id, instances = ?outcome.behind, "the store is behind this node: restored from a backup?");
         }
+        if !outcome.frozen.is_empty() {
+            tracing::error!(node_id = %node_id, instances = ?outcome.frozen, "frozen until the operator settles them: look at `nemordp audit`");
+        }
         if !outcome.unknown.is_empty() {
             tracing::warn!(node_id = %node_id, instances = ?outcome.unknown, "the node has instances of ours that the store does not know");
         }

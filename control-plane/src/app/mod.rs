@@ -1,5 +1,6 @@
 //! The use cases: authorised requests become decisions of the model, writes of the store and sagas. Knows no transport.
 
+mod adoption;
 mod availability;
 mod capacity;
 mod credentials;
@@ -18,6 +19,7 @@ mod templates;
 
 use std::sync::Arc;
 
+use futures::future::BoxFuture;
 use nemordp_model::{Label, SagaKind};
 use nemordp_store::{NewSaga, Store};
 use nemordp_types::{Clock, Entropy, Failure, InstallationId, InstanceId, OrderId, TenantId};
@@ -56,8 +58,17 @@ pub trait LongWork: Send + Sync + std::fmt::Debug {
     /// Tells whoever works that something was stored; without it the work begins a little later.
     fn poke(&self);
 
-    /// What keeps the long-lived truth, and how it fared.
-    fn reconcilers(&self) -> Vec<nemordp_api::Reconciler>;
+    /// What keeps the long-lived truth, and how it fared, on whichever replica.
+    fn reconcilers(&self) -> BoxFuture<'_, Result<Vec<nemordp_api::Reconciler>, Failure>>;
+
+    /// Wants a reconciler to run now.
+    fn reconciler_want<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<(), Failure>>;
+
+    /// Runs the money-leak check now.
+    fn audit(&self) -> BoxFuture<'_, Result<nemordp_api::AuditReport, Failure>>;
+
+    /// The last one of this replica, if there was one.
+    fn last_audit(&self) -> Option<nemordp_api::AuditReport>;
 }
 
 /// What every use case needs. One per process, shared.

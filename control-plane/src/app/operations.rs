@@ -2,7 +2,7 @@
 
 use nemordp_model::{Event, Saga};
 use nemordp_store::{EventFilter, Page, Paged, SagaFilter, TenantScope};
-use nemordp_types::{EventId, Failure, SagaId};
+use nemordp_types::{Failure, SagaId};
 
 use super::App;
 
@@ -32,7 +32,7 @@ impl App {
     ///
     /// # Errors
     /// When the store cannot be read.
-    pub async fn events(&self, page: Page<EventId>) -> Result<Paged<Event, EventId>, Failure> {
+    pub async fn events(&self, page: Page<u64>) -> Result<Paged<Event, u64>, Failure> {
         Ok(self.store.event_list(EventFilter { undelivered: false }, page).await?)
     }
 }

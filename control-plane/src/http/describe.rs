@@ -16,7 +16,8 @@ use super::error::status;
         title = "NemoRDP",
         description = "Remote desktops, from an order to a proven login. Keys go into `Authorization: Bearer …`; every POST \
                        that changes something needs an `Idempotency-Key`, except creating a credentials link and revealing \
-                       it, whose answers are secrets and are never kept. Long work answers 202 with an operation whose \
+                       it, whose answers are secrets and are never kept, and except asking for an audit or a reconciler's \
+                       run. Long work answers 202 with an operation whose \
                        steps can be watched. Errors are problem documents (RFC 9457) whose `type` ends in a reason of a \
                        closed list, explained at `/problems`.",
         license(name = "Apache-2.0", identifier = "Apache-2.0"),

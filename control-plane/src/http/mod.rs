@@ -114,6 +114,7 @@ fn patient_routes() -> OpenApiRouter<Api> {
         .routes(routes!(v1::templates::upload::upload))
         .routes(routes!(v1::templates::register::register))
         .routes(routes!(v1::operations::events::events))
+        .routes(routes!(v1::audit::run::run))
 }
 
 fn ordinary_routes() -> OpenApiRouter<Api> {
@@ -133,6 +134,7 @@ fn ordinary_routes() -> OpenApiRouter<Api> {
         .routes(routes!(v1::instances::delete::delete))
         .routes(routes!(v1::instances::start::start))
         .routes(routes!(v1::instances::stop::stop))
+        .routes(routes!(v1::instances::adopt::adopt))
         .routes(routes!(v1::instances::restart::restart))
         .routes(routes!(v1::instances::password_reset::password_reset))
         .routes(routes!(v1::instances::credentials::credentials))
@@ -164,5 +166,7 @@ fn ordinary_routes() -> OpenApiRouter<Api> {
         .routes(routes!(v1::keys::create::create))
         .routes(routes!(v1::keys::revoke::revoke))
         .routes(routes!(v1::events::list))
-        .routes(routes!(v1::reconcilers::list))
+        .routes(routes!(v1::reconcilers::list::list))
+        .routes(routes!(v1::reconcilers::run::run))
+        .routes(routes!(v1::audit::get::get))
 }

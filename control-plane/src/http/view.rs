@@ -25,6 +25,7 @@ mirror!(order_state: model::OrderState => OrderState {
 });
 mirror!(lifecycle: model::Lifecycle => InstanceLifecycle { Provisioning, Active, Deleting, Deleted, Failed });
 mirror!(power: ObservedPower => InstancePower { Absent, Off, Running, Paused, Failed });
+mirror!(freeze: model::Freeze => InstanceFreeze { Unverified, StoreBehind, Undecided, Missing });
 mirror!(saga_kind: model::SagaKind => OperationKind {
     Provision, Start, Stop, Restart, Reset, PasswordReset, Reinstall, Resize, Rename, Suspend, Unsuspend, Rescue, Delete,
 });
@@ -46,6 +47,15 @@ pub(super) const fn scope_of(value: api::ApiScope) -> model::ApiScope {
         api::ApiScope::Read => model::ApiScope::Read,
         api::ApiScope::Operate => model::ApiScope::Operate,
         api::ApiScope::Admin => model::ApiScope::Admin,
+    }
+}
+
+pub(super) const fn adoption_of(value: api::AdoptionHow) -> model::Adoption {
+    match value {
+        api::AdoptionHow::Keep => model::Adoption::Keep,
+        api::AdoptionHow::Delivered => model::Adoption::Delivered,
+        api::AdoptionHow::Resume => model::Adoption::Resume,
+        api::AdoptionHow::Gone => model::Adoption::Gone,
     }
 }
 
@@ -145,6 +155,8 @@ pub(super) fn instance(instance: &model::Instance, operator: bool) -> api::Insta
         template: spec.template.name.clone(),
         node_id: operator.then_some(instance.node_id),
         rdp_certificate_sha256: instance.rdp_certificate_sha256.map(hex::encode),
+        frozen: instance.frozen.map(freeze),
+        frozen_at: instance.frozen_at,
         started_at: observed.and_then(|observed| observed.started_at),
         observed_at: instance.observed_at,
         created_at: instance.created_at,
@@ -272,6 +284,7 @@ pub(super) fn key(key: &model::ApiKey) -> api::ApiKey {
 
 pub(super) fn event(event: &model::Event) -> api::Event {
     api::Event {
+        number: event.number,
         id: event.id,
         kind: event.kind.word().to_owned(),
         tenant_id: event.tenant_id,
@@ -299,5 +312,5 @@ pages! {
     nodes: model::Node, nemordp_types::NodeId => NodePage by node;
     tickets: model::Ticket, nemordp_types::TicketId => TicketPage by ticket;
     keys: model::ApiKey, nemordp_types::ApiKeyId => ApiKeyPage by key;
-    events: model::Event, nemordp_types::EventId => EventPage by event;
+    events: model::Event, u64 => EventPage by event;
 }

@@ -7,9 +7,11 @@
 mod authority;
 mod file;
 mod own;
+mod record;
 mod request;
 
 pub use authority::{Authority, Issued};
 pub(crate) use file::{private_folder, replace};
 pub use own::{Pki, to_pem};
+pub use record::record;
 pub use request::SigningRequest;

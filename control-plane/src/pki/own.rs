@@ -110,6 +110,14 @@ impl Pki {
         Ok((issued, pair.serialize_pem()))
     }
 
+    /// The control plane's own certificate.
+    ///
+    /// # Errors
+    /// When its file cannot be read.
+    pub fn own_certificate(&self) -> Result<CertificateDer<'static>, Failure> {
+        file::read_certificate(&self.folder.join("control-plane.crt"))
+    }
+
     /// Who this control plane is.
     #[must_use]
     pub const fn identity(&self) -> Identity {

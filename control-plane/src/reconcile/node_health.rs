@@ -10,7 +10,7 @@ use nemordp_types::node::{NodeAvailability, NodePolicy};
 use nemordp_types::{Clock, Failure};
 use std::sync::Arc;
 
-use super::Reconciler;
+use super::{Outcome, Reconciler};
 
 /// Compares each node's last heartbeat with the present.
 #[derive(Debug)]
@@ -29,7 +29,7 @@ impl NodeHealth {
         Self { store, clock, policy, period }
     }
 
-    async fn look(&self) -> Result<String, Failure> {
+    async fn look(&self) -> Result<Outcome, Failure> {
         let (mut seen, mut changed) = (0, Vec::new());
         let mut page = Page::first(200);
         loop {
@@ -48,7 +48,9 @@ impl NodeHealth {
             let Some(next) = nodes.next else { break };
             page = Page::after(next, 200);
         }
-        Ok(if changed.is_empty() { format!("{seen} nodes as before") } else { changed.join(", ").to_lowercase() })
+        let text =
+            if changed.is_empty() { format!("{seen} nodes as before") } else { changed.join(", ").to_lowercase() };
+        Ok(text.into())
     }
 }
 
@@ -65,7 +67,7 @@ impl Reconciler for NodeHealth {
         self.period
     }
 
-    fn run(&self) -> BoxFuture<'_, Result<String, Failure>> {
+    fn run(&self) -> BoxFuture<'_, Result<Outcome, Failure>> {
         self.look().boxed()
     }
 }

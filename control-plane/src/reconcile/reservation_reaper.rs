@@ -7,7 +7,7 @@ use futures::future::BoxFuture;
 use nemordp_store::{Page, Store, TenantScope};
 use nemordp_types::Failure;
 
-use super::Reconciler;
+use super::{Outcome, Reconciler};
 
 /// Finds open reservations whose instance is deleted or failed.
 #[derive(Debug)]
@@ -22,7 +22,7 @@ impl ReservationReaper {
         Self { store }
     }
 
-    async fn look(&self) -> Result<String, Failure> {
+    async fn look(&self) -> Result<Outcome, Failure> {
         let (mut open, mut freed) = (0, 0);
         let mut page = Page::first(200);
         loop {
@@ -39,7 +39,8 @@ impl ReservationReaper {
             let Some(next) = reservations.next else { break };
             page = Page::after(next, 200);
         }
-        Ok(format!("{open} open reservations, {freed} given back"))
+        let numbers = self.store.number_reap().await?;
+        Ok(format!("{open} open reservations, {freed} given back, {numbers} ports and addresses too").into())
     }
 }
 
@@ -49,14 +50,14 @@ impl Reconciler for ReservationReaper {
     }
 
     fn purpose(&self) -> &'static str {
-        "capacity that an instance still holds although it is gone is given back"
+        "capacity, ports and addresses that an instance still holds although it is gone are given back"
     }
 
     fn period(&self) -> Duration {
         Duration::from_secs(300)
     }
 
-    fn run(&self) -> BoxFuture<'_, Result<String, Failure>> {
+    fn run(&self) -> BoxFuture<'_, Result<Outcome, Failure>> {
         self.look().boxed()
     }
 }

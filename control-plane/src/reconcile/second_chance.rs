@@ -10,7 +10,7 @@ use nemordp_store::{Page, SagaFilter, Store, StoreError, TenantScope};
 use nemordp_types::node::NodeAvailability;
 use nemordp_types::{Clock, Failure, Retry};
 
-use super::Reconciler;
+use super::{Outcome, Reconciler};
 use crate::saga::Engine;
 
 /// How long a saga stays stuck at least: each new try calls the operator again when it fails.
@@ -31,7 +31,7 @@ impl SecondChance {
         Self { store, clock, engine }
     }
 
-    async fn look(&self) -> Result<String, Failure> {
+    async fn look(&self) -> Result<Outcome, Failure> {
         let (mut stuck, mut resumed) = (0, 0);
         let filter = SagaFilter { status: Some(SagaStatus::Stuck), ..SagaFilter::default() };
         let mut page = Page::first(200);
@@ -50,7 +50,7 @@ impl SecondChance {
         if resumed > 0 {
             self.engine.poke();
         }
-        Ok(format!("{stuck} stuck sagas, {resumed} taken up again"))
+        Ok(format!("{stuck} stuck sagas, {resumed} taken up again").into())
     }
 
     /// Only what failed for want of an answer, from a node that answers now.
@@ -92,7 +92,7 @@ impl Reconciler for SecondChance {
         Duration::from_secs(30)
     }
 
-    fn run(&self) -> BoxFuture<'_, Result<String, Failure>> {
+    fn run(&self) -> BoxFuture<'_, Result<Outcome, Failure>> {
         self.look().boxed()
     }
 }

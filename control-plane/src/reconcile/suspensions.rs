@@ -10,7 +10,7 @@ use nemordp_providers::{Place, Provider};
 use nemordp_store::{Store, TenantScope};
 use nemordp_types::{Failure, Mutation, Reason};
 
-use super::Reconciler;
+use super::{Outcome, Reconciler};
 
 /// Tells nodes what is scheduled, and what is not any more.
 #[derive(Debug)]
@@ -26,7 +26,7 @@ impl SuspensionsAhead {
         Self { store, provider }
     }
 
-    async fn look(&self) -> Result<String, Failure> {
+    async fn look(&self) -> Result<Outcome, Failure> {
         let (mut told, mut waiting) = (0, Vec::new());
         for suspension in self.store.suspension_untold().await? {
             match self.tell(&suspension).await {
@@ -35,10 +35,10 @@ impl SuspensionsAhead {
             }
         }
         if waiting.is_empty() {
-            return Ok(format!("{told} told"));
+            return Ok(format!("{told} told").into());
         }
         waiting.truncate(5);
-        Ok(format!("{told} told, the next run tries again: {}", waiting.join("; ")))
+        Ok(format!("{told} told, the next run tries again: {}", waiting.join("; ")).into())
     }
 
     async fn tell(&self, suspension: &Suspension) -> Result<(), Failure> {
@@ -47,6 +47,8 @@ impl SuspensionsAhead {
             self.store.suspension_forget(suspension.instance_id, suspension.operation_id).await?;
             return Ok(());
         }
+        // After a restore its node may know better.
+        instance.require_thawed()?;
         let node = self.store.node_fetch(instance.node_id).await?;
         let place = Place { node: node.id, address: node.agent_address };
         let mutation =
@@ -76,7 +78,7 @@ impl Reconciler for SuspensionsAhead {
         Duration::from_secs(10)
     }
 
-    fn run(&self) -> BoxFuture<'_, Result<String, Failure>> {
+    fn run(&self) -> BoxFuture<'_, Result<Outcome, Failure>> {
         self.look().boxed()
     }
 }

@@ -15,7 +15,7 @@ use nemordp_types::node::{NodeAvailability, NodePolicy};
 use nemordp_types::template::{TemplatePresence, TemplateState};
 use nemordp_types::{Clock, Failure, NodeId, Template, TemplateDigest};
 
-use super::Reconciler;
+use super::{Outcome, Reconciler};
 
 /// Nodes that fetch at the same time.
 const FETCHES: usize = 8;
@@ -59,7 +59,7 @@ impl TemplatesAhead {
         Self { store, provider, clock, failed_at: Mutex::default() }
     }
 
-    async fn look(&self) -> Result<String, Failure> {
+    async fn look(&self) -> Result<Outcome, Failure> {
         let templates = self.templates().await?;
         let nodes = self.nodes().await?;
         let mut counts = Counts { nodes: nodes.len(), templates: templates.len(), ..Counts::default() };
@@ -92,7 +92,7 @@ impl TemplatesAhead {
             details.truncate(FETCHES);
             text.push_str(&format!(" ({})", details.join("; ")));
         }
-        Ok(text)
+        Ok(text.into())
     }
 
     /// Asks nodes to fetch, one template each, as many as may fetch at once.
@@ -210,7 +210,7 @@ impl Reconciler for TemplatesAhead {
         Duration::from_secs(3)
     }
 
-    fn run(&self) -> BoxFuture<'_, Result<String, Failure>> {
+    fn run(&self) -> BoxFuture<'_, Result<Outcome, Failure>> {
         self.look().boxed()
     }
 }

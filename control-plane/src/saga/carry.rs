@@ -172,6 +172,9 @@ impl Carrier<'_> {
     }
 
     async fn fail(&mut self, StepFailure { failure, retry }: StepFailure) -> Carried {
+        if self.frozen(&failure).await? {
+            return Ok(Some(Rest::Lost));
+        }
         self.state.tries += 1;
         let nodes = self.state.given_up.len();
         let next = after_failure(self.saga.kind, retry, self.state.tries, nodes, self.tools.entropy.as_ref());
@@ -191,6 +194,19 @@ impl Carrier<'_> {
             Next::Unwind => self.turn_back(failure).await,
             Next::Stuck => self.stick(failure).await,
         }
+    }
+
+    /// The node has seen higher numbers than those of the newest lease: the store was restored from a backup. Trying on
+    /// would raise them until the node believes a wish of yesterday.
+    async fn frozen(&self, failure: &Failure) -> Result<bool, StoreError> {
+        if !matches!(failure.reason, Reason::StaleGeneration | Reason::StoreBehindNode) {
+            return Ok(false);
+        }
+        let frozen = self.tools.store.instance_freeze_behind(&self.lease).await?;
+        if frozen {
+            tracing::error!(saga_id = %self.saga.id, ?failure, "the store is behind the node: frozen until the operator settles it");
+        }
+        Ok(frozen)
     }
 
     async fn wait(&mut self, pause: Duration) -> Carried {

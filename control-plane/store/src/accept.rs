@@ -142,6 +142,8 @@ pub(crate) fn begin(accept: &OrderAccept, node_id: NodeId, network: NetworkSpec,
         observed: None,
         observed_at: None,
         rdp_certificate_sha256: None,
+        frozen: None,
+        frozen_at: None,
         created_at: now,
         updated_at: now,
     };

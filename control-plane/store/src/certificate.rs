@@ -26,6 +26,46 @@ pub struct NewCertificate {
     pub not_after: Timestamp,
 }
 
+/// Whose certificate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CertificateRole {
+    /// A node's.
+    Node,
+    /// A control plane's own.
+    ControlPlane,
+    /// A monitoring system's.
+    Monitoring,
+}
+
+impl CertificateRole {
+    /// Its word.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Node => "node",
+            Self::ControlPlane => "control-plane",
+            Self::Monitoring => "monitoring",
+        }
+    }
+}
+
+/// A certificate that was issued.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KnownCertificate {
+    /// Its serial number, big-endian.
+    pub serial: Vec<u8>,
+    /// The word of its role.
+    pub role: String,
+    /// Whose, if it is a node's.
+    pub node_id: Option<NodeId>,
+    /// When it was issued, or first seen.
+    pub issued_at: Timestamp,
+    /// When it expires.
+    pub not_after: Timestamp,
+    /// When it was revoked.
+    pub revoked_at: Option<Timestamp>,
+}
+
 /// The revoked certificates that have not expired.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RevocationList {
@@ -72,8 +112,40 @@ impl Store {
             let sql = "UPDATE node SET certificate_serial = $2 WHERE id = $1 AND policy <> 'decommissioned'";
             let missing = StoreError::NotFound { noun: NodeId::NOUN };
             tx.execute_one(Query::new("node", sql, values![node_id, new.serial.as_slice()]), missing).await?;
-            insert_in_tx(tx, node_id, new).await
+            insert_in_tx(tx, node_id, new).await?;
+            tx.event(EventKind::NodeChanged, Subject::node(node_id), json!({ "certificate": "renewed" })).await
         })
+    }
+
+    /// Notes a certificate that is no node's, so that it can be revoked. Safe to repeat.
+    pub async fn certificate_note(&self, role: CertificateRole, new: &NewCertificate) -> Result<()> {
+        transaction!(self, |tx| {
+            let now = tx.now;
+            let sql = "INSERT INTO certificate (serial, node_id, role, public_key_sha256, der, issued_at, not_after) \
+                       VALUES ($1, NULL, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING";
+            let (serial, der) = (new.serial.as_slice(), new.der.as_slice());
+            let values = values![serial, role.word(), &new.public_key_sha256, der, now, new.not_after];
+            tx.execute(Query::new("certificate", sql, values)).await.map(|_| ())
+        })
+    }
+
+    /// Certificates that have not expired, the newest first.
+    pub async fn certificate_list(&self) -> Result<Vec<KnownCertificate>> {
+        let now = self.clock().now();
+        let sql = "SELECT serial, role, node_id, issued_at, not_after, revoked_at FROM certificate \
+                   WHERE not_after > $1 ORDER BY issued_at DESC, serial";
+        let rows = self.reader().fetch(Query::new("certificate", sql, values![now])).await?;
+        let known = |row: &crate::sql::Row| {
+            Ok(KnownCertificate {
+                serial: row.get("serial")?,
+                role: row.get("role")?,
+                node_id: row.get("node_id")?,
+                issued_at: row.get("issued_at")?,
+                not_after: row.get("not_after")?,
+                revoked_at: row.get("revoked_at")?,
+            })
+        };
+        rows.iter().map(known).collect()
     }
 
     /// Revokes a certificate; gives the number of the list that has it. Safe to repeat.

@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use jiff::Timestamp;
 use nemordp_model::{
-    ApiScopes, EventKind, Label, Lifecycle, OrderState, SagaKind, SagaStatus, StepState, SuspensionState,
+    ApiScopes, EventKind, Freeze, Label, Lifecycle, OrderState, SagaKind, SagaStatus, StepState, SuspensionState,
 };
 use nemordp_types::node::{NodeAvailability, NodePolicy};
 use nemordp_types::{
@@ -75,15 +75,21 @@ impl Column for Timestamp {
     }
 }
 
+/// The last and the first second have no readable fraction: what is written must be read back.
+fn microseconds(at: Timestamp) -> i64 {
+    let whole = |at: Timestamp| at.as_second() * 1_000_000;
+    at.as_microsecond().clamp(whole(Timestamp::MIN), whole(Timestamp::MAX))
+}
+
 impl From<Timestamp> for Value {
     fn from(at: Timestamp) -> Self {
-        Self::Int(Some(at.as_microsecond()))
+        Self::Int(Some(microseconds(at)))
     }
 }
 
 impl From<Option<Timestamp>> for Value {
     fn from(at: Option<Timestamp>) -> Self {
-        Self::Int(at.map(|at| at.as_microsecond()))
+        Self::Int(at.map(microseconds))
     }
 }
 
@@ -215,7 +221,7 @@ macro_rules! closed_lists {
         }
     )*};
 }
-closed_lists!(OrderState, Lifecycle, SagaKind, SagaStatus, StepState, SuspensionState, EventKind);
+closed_lists!(OrderState, Lifecycle, Freeze, SagaKind, SagaStatus, StepState, SuspensionState, EventKind);
 
 macro_rules! serde_words {
     ($($name:ident),*) => {$(
@@ -309,4 +315,16 @@ pub(crate) fn json<T: Serialize>(value: &T) -> Result<String> {
 /// The same for an optional one.
 pub(crate) fn json_opt<T: Serialize>(value: Option<&T>) -> Result<Option<String>> {
     value.map(json).transpose()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_time_that_is_written_can_be_read_back() {
+        for at in [Timestamp::MIN, Timestamp::UNIX_EPOCH, Timestamp::MAX] {
+            assert!(Timestamp::from_microsecond(microseconds(at)).is_ok(), "{at}");
+        }
+    }
 }

@@ -80,7 +80,7 @@ impl std::fmt::Debug for Effect {
 }
 
 /// Moves an instance on, with its event; one that is there already is left alone.
-async fn lifecycle(tx: &mut Tx, id: InstanceId, next: Lifecycle, kind: EventKind) -> Result<()> {
+pub(crate) async fn lifecycle(tx: &mut Tx, id: InstanceId, next: Lifecycle, kind: EventKind) -> Result<()> {
     let mut found = instance::fetch_locked(tx, TenantScope::All, id).await?;
     if found.lifecycle == next {
         return Ok(());
@@ -121,7 +121,8 @@ pub(crate) async fn apply_in_tx(tx: &mut Tx, effect: &Effect) -> Result<()> {
             let mut found = instance::fetch_locked(tx, TenantScope::All, *instance_id).await?;
             found.rdp_certificate_sha256 = Some(*sha256);
             found.updated_at = tx.now;
-            instance::update_in_tx(tx, &found).await
+            instance::update_in_tx(tx, &found).await?;
+            tx.event(EventKind::InstanceChanged, Subject::from(&found), json!({ "certificate": "pinned" })).await
         }
         Effect::Release { instance_id } => release_in_tx(tx, *instance_id).await,
         Effect::SealSecret { instance_id, sealed } => secret::seal_in_tx(tx, *instance_id, sealed).await,

@@ -126,8 +126,14 @@ impl From<StoreError> for Failure {
                 Reason::AlreadyRevealed,
                 "the credentials were shown already and nobody has them any more: reset the password".to_owned(),
             ),
-            StoreError::Busy(_) | StoreError::Unreachable(_) | StoreError::ReadOnly(_) | StoreError::DiskFull(_) => {
+            StoreError::Busy(_) | StoreError::Unreachable(_) => {
+                (Reason::Unavailable, "the store does not answer at the moment: try again later".to_owned())
+            }
+            StoreError::ReadOnly(_) => {
                 (Reason::Unavailable, "the store takes no writes at the moment: try again later".to_owned())
+            }
+            StoreError::DiskFull(_) => {
+                (Reason::Unavailable, "the store's disk is full, nothing was stored: try again later".to_owned())
             }
             StoreError::SchemaTooNew { found, known } => (
                 Reason::Internal,

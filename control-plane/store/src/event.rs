@@ -1,4 +1,8 @@
 //! The outbox: each change of an order, an instance or a node writes its event in its own transaction.
+//!
+//! Readers follow numbers. A number is given after the event's transaction has committed, by one transaction at a time,
+//! in the order in which the changes began; so no event ever appears below a number that was read, and what follows from
+//! another change stands behind it. Writers wait for nobody.
 
 use nemordp_model::{Event, EventKind, Instance, Order};
 use nemordp_types::{EventId, InstanceId, NodeId, OrderId, TenantId};
@@ -54,7 +58,7 @@ impl From<&Instance> for Subject {
 impl Tx {
     /// Writes an event of this transaction; never a secret in its body.
     pub(crate) async fn event(&mut self, kind: EventKind, subject: Subject, body: Json) -> Result<()> {
-        let id = EventId::new(self.clock.as_ref(), self.entropy.as_ref());
+        let id = self.event_id();
         let now = self.now;
         let sql = "INSERT INTO event (id, kind, tenant_id, order_id, instance_id, node_id, body, created_at) \
                    VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
@@ -78,7 +82,7 @@ impl Tx {
             ("body", Kind::Text),
         ]);
         for (kind, Subject { tenant, order, instance, node }, body) in events {
-            let id = EventId::new(self.clock.as_ref(), self.entropy.as_ref());
+            let id = self.event_id();
             rows.push(values![id, kind, tenant, order, instance, node, json(&body)?]);
         }
         self.execute_over(Query::over("event", sql, values![now], rows)).await
@@ -87,6 +91,7 @@ impl Tx {
 
 fn event(row: &Row) -> Result<Event> {
     Ok(Event {
+        number: row.get("number")?,
         id: row.get("id")?,
         kind: row.get("kind")?,
         tenant_id: row.get("tenant_id")?,
@@ -99,20 +104,62 @@ fn event(row: &Row) -> Result<Event> {
     })
 }
 
+/// Gives numbers to what has none; gives how many.
+async fn number_in_tx(tx: &mut Tx) -> Result<u64> {
+    // SQLite has one writer anyway.
+    let alone = Query::new("event", "SELECT 1 AS alone", vec![])
+        .on_postgres("SELECT 1 AS alone FROM pg_advisory_xact_lock(7309453026)");
+    tx.fetch(alone).await?;
+    let sql = "SELECT CAST(COALESCE(MAX(number), 0) AS BIGINT) AS last FROM event";
+    let row = tx.fetch_optional(Query::new("event", sql, vec![])).await?;
+    let last: u64 = row.map(|row| row.get("last")).transpose()?.unwrap_or_default();
+    // By the age of the transaction that wrote it, then by id, which ascends within one.
+    let sql = "UPDATE event SET number = $1 + r.place FROM (SELECT id, ROW_NUMBER() OVER (ORDER BY rowid) AS place \
+               FROM event WHERE number IS NULL ORDER BY rowid LIMIT 5000) r WHERE event.id = r.id";
+    let aged = "UPDATE event SET number = $1 + r.place FROM (SELECT id, ROW_NUMBER() OVER (ORDER BY age(xmin) DESC, id) \
+                AS place FROM event WHERE number IS NULL ORDER BY age(xmin) DESC, id LIMIT 5000) r WHERE event.id = r.id";
+    tx.execute(Query::new("event", sql, values![last]).on_postgres(aged)).await
+}
+
 impl Store {
-    /// Events by id. Ids are made before their transactions commit, so an event can appear behind the last one that was
-    /// read: who delivers asks for the undelivered ones from the beginning, not for what follows the last.
-    pub async fn event_list(&self, filter: EventFilter, page: Page<EventId>) -> Result<Paged<Event, EventId>> {
+    /// Gives numbers to the events that have none yet; gives how many. Reading does it too.
+    pub async fn event_number(&self) -> Result<u64> {
+        let mut all = 0;
+        loop {
+            let sql = "SELECT id FROM event WHERE number IS NULL LIMIT 1";
+            if self.reader().fetch_optional(Query::new("event", sql, vec![])).await?.is_none() {
+                return Ok(all);
+            }
+            all += transaction!(self, |tx| number_in_tx(tx).await)?;
+        }
+    }
+
+    /// How many events some receiver still has to get.
+    pub async fn event_undelivered(&self) -> Result<u64> {
+        let sql = "SELECT COUNT(*) AS waiting FROM event WHERE delivered_at IS NULL";
+        let row = self.reader().fetch_optional(Query::new("event", sql, vec![])).await?;
+        Ok(row.map(|row| row.get("waiting")).transpose()?.unwrap_or_default())
+    }
+
+    /// Events by number, after that of the page. A store that takes no writes gives those that have a number.
+    pub async fn event_list(&self, filter: EventFilter, page: Page<u64>) -> Result<Paged<Event, u64>> {
+        if let Err(error) = self.event_number().await {
+            tracing::debug!(%error, "events wait for their numbers");
+        }
         let sql = if filter.undelivered {
-            "SELECT id, kind, tenant_id, order_id, instance_id, node_id, body, created_at, delivered_at FROM event \
-             WHERE delivered_at IS NULL AND ($1 IS NULL OR id > $1) ORDER BY id LIMIT $2"
+            "SELECT number, id, kind, tenant_id, order_id, instance_id, node_id, body, created_at, delivered_at FROM event \
+             WHERE delivered_at IS NULL AND number > $1 ORDER BY number LIMIT $2"
         } else {
-            "SELECT id, kind, tenant_id, order_id, instance_id, node_id, body, created_at, delivered_at FROM event \
-             WHERE ($1 IS NULL OR id > $1) ORDER BY id LIMIT $2"
+            "SELECT number, id, kind, tenant_id, order_id, instance_id, node_id, body, created_at, delivered_at FROM event \
+             WHERE number > $1 ORDER BY number LIMIT $2"
         };
-        let rows = self.reader().fetch(Query::new("event", sql, values![page.after, page.fetch()])).await?;
+        let after = page.after.unwrap_or_default();
+        let rows = self.reader().fetch(Query::new("event", sql, values![after, page.fetch()])).await?;
         let items = rows.iter().map(event).collect::<Result<_>>()?;
-        Ok(page.cut(items, |e: &Event| e.id))
+        let mut paged = page.cut(items, |e: &Event| e.number);
+        // Whoever follows goes on from the last one, also where nothing is behind it yet.
+        paged.next = paged.items.last().map(|e| e.number);
+        Ok(paged)
     }
 
     /// Notes that every receiver has the events; gives how many were new.

@@ -15,6 +15,7 @@ use crate::Store;
 use crate::codec;
 use crate::error::Result;
 use crate::event::Subject;
+use crate::frozen;
 use crate::instance;
 use crate::node::{MISSING, overcommit};
 use crate::node_session::{self, Sender};
@@ -67,6 +68,8 @@ pub struct HeartbeatOutcome {
     pub oversold: bool,
     /// Instances of which the node has seen higher numbers than the store knows: it was restored from a backup.
     pub behind: Vec<InstanceId>,
+    /// Those of them that were frozen for it by this life sign.
+    pub frozen: Vec<InstanceId>,
     /// Instances that carry our mark but that no order owns.
     pub unknown: Vec<InstanceId>,
     /// Instances that it may not run any more.
@@ -202,6 +205,9 @@ async fn observe_in_tx(tx: &mut Tx, id: NodeId, beat: &NodeHeartbeat, outcome: &
         if instance.is_withdrawn_from(id, status) {
             outcome.withdrawn.push(Withdrawal { instance_id: instance.id, generation: instance.generation });
         }
+        if frozen::reported_in_tx(tx, instance, id, status).await? {
+            outcome.frozen.push(instance.id);
+        }
         // A node that the instance was moved away from has no say any more.
         if instance.node_id != id || instance.observed.as_ref() == Some(status) {
             continue;
@@ -209,7 +215,7 @@ async fn observe_in_tx(tx: &mut Tx, id: NodeId, beat: &NodeHeartbeat, outcome: &
         let sql = "UPDATE instance SET observed = $3, observed_at = $4 WHERE id = $1 AND node_id = $2";
         tx.execute(Query::new("instance", sql, values![instance.id, id, codec::json(status)?, now])).await?;
     }
-    Ok(())
+    frozen::unreported_in_tx(tx, id, &beat.instances).await
 }
 
 async fn beat_in_tx(tx: &mut Tx, id: NodeId, beat: &NodeHeartbeat) -> Result<HeartbeatOutcome> {
@@ -252,6 +258,7 @@ async fn beat_in_tx(tx: &mut Tx, id: NodeId, beat: &NodeHeartbeat) -> Result<Hea
         availability,
         oversold,
         behind: Vec::new(),
+        frozen: Vec::new(),
         unknown: Vec::new(),
         withdrawn: Vec::new(),
         clock_skew,

@@ -16,12 +16,12 @@ use crate::saga::{self, NewSaga};
 use crate::sql::{Query, Row, values};
 use crate::transaction::{Sql, Tx};
 
-const MISSING: StoreError = StoreError::NotFound { noun: InstanceId::NOUN };
+pub(crate) const MISSING: StoreError = StoreError::NotFound { noun: InstanceId::NOUN };
 
 macro_rules! columns {
     () => {
         "id, order_id, tenant_id, node_id, spec, generation, fence, lifecycle, observed, observed_at, \
-         rdp_certificate_sha256, created_at, updated_at"
+         rdp_certificate_sha256, frozen, frozen_at, created_at, updated_at"
     };
 }
 
@@ -69,6 +69,8 @@ fn instance(row: &Row) -> Result<Instance> {
         observed: row.json_opt("observed")?,
         observed_at: row.get("observed_at")?,
         rdp_certificate_sha256: row.get("rdp_certificate_sha256")?,
+        frozen: row.get("frozen")?,
+        frozen_at: row.get("frozen_at")?,
         created_at: row.get("created_at")?,
         updated_at: row.get("updated_at")?,
     })
@@ -138,6 +140,13 @@ pub(crate) async fn fetch_any(sql: &mut impl Sql, id: InstanceId) -> Result<Opti
     row.as_ref().map(instance).transpose()
 }
 
+/// All that are not over.
+pub(crate) async fn live(tx: &mut Tx) -> Result<Vec<Instance>> {
+    let sql =
+        concat!("SELECT ", columns!(), " FROM instance WHERE lifecycle IN ('provisioning', 'active', 'deleting')");
+    tx.fetch(Query::new("instance", sql, vec![])).await?.iter().map(instance).collect()
+}
+
 pub(crate) async fn fetch_locked(tx: &mut Tx, scope: TenantScope, id: InstanceId) -> Result<Instance> {
     let text = concat!("SELECT ", columns!(), " FROM instance WHERE id = $1 AND ($2 IS NULL OR tenant_id = $2)");
     let locked =
@@ -162,6 +171,7 @@ fn under_way(open: SagaId, kind: SagaKind) -> StoreError {
 
 async fn change_in_tx(tx: &mut Tx, scope: TenantScope, id: InstanceId, wish: Wish, new: &NewSaga) -> Result<Changed> {
     let mut instance = fetch_locked(tx, scope, id).await?;
+    instance.require_thawed()?;
     if wish == Wish::Delete && instance.lifecycle == Lifecycle::Deleting {
         let saga = saga::newest_of_kind(tx, id, SagaKind::Delete).await?;
         return Ok(Changed { instance, saga });

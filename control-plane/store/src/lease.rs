@@ -84,11 +84,19 @@ fn lease_end(now: Timestamp, lease: Duration) -> Timestamp {
     now.checked_add(lease).unwrap_or(Timestamp::MAX)
 }
 
+/// Work on a frozen instance is not due.
+macro_rules! not_frozen {
+    () => {
+        "AND NOT EXISTS (SELECT 1 FROM instance i WHERE i.id = saga.instance_id AND i.frozen IS NOT NULL)"
+    };
+}
+
 /// Raises the instance's fence and copies it into the saga.
 async fn raise_fence(tx: &mut Tx, saga_id: SagaId, instance_id: InstanceId) -> Result<Pair> {
-    let sql = "UPDATE instance SET fence = fence + 1 WHERE id = $1 RETURNING generation, fence";
+    let sql = "UPDATE instance SET fence = fence + 1 WHERE id = $1 AND frozen IS NULL RETURNING generation, fence";
     let row = tx.fetch_optional(Query::new("instance", sql, values![instance_id])).await?;
-    let row = row.ok_or(StoreError::NotFound { noun: InstanceId::NOUN })?;
+    // It was there a statement ago.
+    let row = row.ok_or_else(|| StoreError::Busy("the instance was frozen meanwhile".to_owned()))?;
     let (generation, fence): (Generation, Fence) = (row.get("generation")?, row.get("fence")?);
     let sql = "UPDATE saga SET fence = $2 WHERE id = $1";
     tx.execute_one(Query::new("saga", sql, values![saga_id, fence]), saga::MISSING).await?;
@@ -101,13 +109,17 @@ async fn claim_in_tx(tx: &mut Tx, owner: &str, lease: Duration) -> Result<Option
     let sql = concat!(
         "UPDATE saga SET attempt = attempt + 1, fence = fence + 1, lease_owner = $1, lease_until = $2, \
          next_run_at = $2, updated_at = $3 WHERE id = (SELECT id FROM saga WHERE status IN ('running', 'unwinding') \
-         AND next_run_at <= $3 ORDER BY next_run_at, id LIMIT 1) RETURNING state, ",
+         AND next_run_at <= $3 ",
+        not_frozen!(),
+        " ORDER BY next_run_at, id LIMIT 1) RETURNING state, ",
         columns!()
     );
     let skipping = concat!(
         "UPDATE saga SET attempt = attempt + 1, fence = fence + 1, lease_owner = $1, lease_until = $2, \
          next_run_at = $2, updated_at = $3 WHERE id = (SELECT id FROM saga WHERE status IN ('running', 'unwinding') \
-         AND next_run_at <= $3 ORDER BY next_run_at, id LIMIT 1 FOR UPDATE SKIP LOCKED) RETURNING state, ",
+         AND next_run_at <= $3 ",
+        not_frozen!(),
+        " ORDER BY next_run_at, id LIMIT 1 FOR UPDATE SKIP LOCKED) RETURNING state, ",
         columns!()
     );
     let query = Query::new("saga", sql, values![owner, lease_end(now, lease), now]).on_postgres(skipping);
@@ -191,7 +203,11 @@ impl Store {
     pub async fn saga_claim(&self, owner: &str, lease: Duration) -> Result<Option<LeasedSaga>> {
         // Asking costs no write as long as nothing is due.
         let now = self.clock().now();
-        let sql = "SELECT id FROM saga WHERE status IN ('running', 'unwinding') AND next_run_at <= $1 LIMIT 1";
+        let sql = concat!(
+            "SELECT id FROM saga WHERE status IN ('running', 'unwinding') AND next_run_at <= $1 ",
+            not_frozen!(),
+            " LIMIT 1"
+        );
         if self.reader().fetch_optional(Query::new("saga", sql, values![now])).await?.is_none() {
             return Ok(None);
         }
@@ -200,9 +216,13 @@ impl Store {
 
     /// When the next saga is due, leased or not; none when none is open. For who wants to sleep until then.
     pub async fn saga_next_due(&self) -> Result<Option<Timestamp>> {
-        let sql = "SELECT MIN(next_run_at) AS due FROM saga WHERE status IN ('running', 'unwinding')";
+        let sql = concat!(
+            "SELECT next_run_at AS due FROM saga WHERE status IN ('running', 'unwinding') ",
+            not_frozen!(),
+            " ORDER BY next_run_at LIMIT 1"
+        );
         let row = self.reader().fetch_optional(Query::new("saga", sql, vec![])).await?;
-        row.map(|row| row.get("due")).transpose().map(Option::flatten)
+        row.map(|row| row.get("due")).transpose()
     }
 
     /// Keeps the lease for this long from now; gives whether somebody asked to stop.

@@ -9,13 +9,16 @@
 //! spoken to · [`page`] listing · one file per noun for the rest: [`tenant`], [`api_key`], [`plan`], [`template`],
 //! [`ticket`], [`node`], [`heartbeat`], [`certificate`], [`fleet`], [`order`], [`accept`] an order with all that it needs,
 //! [`burst`] many of them in one commit, [`decision`], [`turn`], [`instance`], [`reservation`], `claim`,
-//! [`saga`], [`lease`], [`effect`], [`idempotency`], [`event`], [`secret`], `installation`.
+//! [`saga`], [`lease`], [`effect`], [`idempotency`], [`event`], [`secret`], [`frozen`], [`backup`],
+//! `audit`, [`reconciler`], [`expire`], [`wake`], `installation`.
 
 #[macro_use]
 mod transaction;
 
 pub mod accept;
 pub mod api_key;
+mod audit;
+pub mod backup;
 pub mod burst;
 pub mod certificate;
 mod claim;
@@ -24,7 +27,9 @@ pub mod decision;
 pub mod effect;
 pub mod error;
 pub mod event;
+pub mod expire;
 pub mod fleet;
+pub mod frozen;
 pub mod heartbeat;
 pub mod idempotency;
 mod installation;
@@ -38,6 +43,7 @@ mod open;
 pub mod order;
 pub mod page;
 pub mod plan;
+pub mod reconciler;
 pub mod reservation;
 mod rows;
 pub mod saga;
@@ -49,15 +55,19 @@ pub mod tenant;
 pub mod ticket;
 pub mod turn;
 pub mod usage;
+pub mod wake;
 
 pub use accept::{Accepted, NewOrder, OrderAccept, Shape};
 pub use api_key::NewApiKey;
+pub use backup::{Backup, Replaced, restore};
 pub use burst::{BURST_MAX, Candidate};
-pub use certificate::{NewCertificate, RevocationList};
+pub use certificate::{CertificateRole, KnownCertificate, NewCertificate, RevocationList};
 pub use decision::{Contender, Decision};
 pub use effect::Effect;
 pub use error::{Result, StoreError};
 pub use event::EventFilter;
+pub use expire::{EndingCertificate, PortPool};
+pub use frozen::Restored;
 pub use heartbeat::{HeartbeatOutcome, NodeHeartbeat, Signs, Withdrawal};
 pub use idempotency::{Idempotency, Once, StoredResponse};
 pub use instance::{Changed, InstanceFilter, Wish};
@@ -69,6 +79,7 @@ pub use open::{Effort, Store};
 pub use order::OrderFilter;
 pub use page::{PAGE_MAX, Page, Paged, TenantScope};
 pub use plan::NewPlan;
+pub use reconciler::ReconcilerRun;
 pub use reservation::Reservation;
 pub use saga::{NewSaga, SagaFilter};
 pub use secret::{Revealed, SecretStanding};
@@ -76,3 +87,4 @@ pub use template::RegisteredTemplate;
 pub use ticket::{NewTicket, TicketStanding};
 pub use turn::Turn;
 pub use usage::UsageTotal;
+pub use wake::{Wake, Wakes};

@@ -41,6 +41,10 @@ migrations! {
     20 "0020_reservation_sequence",
     21 "0021_customer_order_placement",
     22 "0022_node_policy_reason",
+    40 "0040_frozen",
+    41 "0041_reconciler",
+    42 "0042_event_number",
+    43 "0043_certificate_role",
     50 "0050_node_template_presence",
     51 "0051_node_clock_skew",
     52 "0052_node_doubled_at",
@@ -65,23 +69,25 @@ pub(crate) async fn run(pools: &Pools) -> Result<()> {
     outcome.map_err(|error| StoreError::Driver(error.to_string()))
 }
 
-/// Refuses a database whose schema this version does not know.
-pub(crate) async fn refuse_newer(pools: &Pools) -> Result<()> {
+/// The schema that a database has; none when it has none.
+pub(crate) async fn version(pools: &Pools) -> Result<Option<i64>> {
     let there =
         Query::new("_sqlx_migrations", "SELECT name FROM sqlite_master WHERE name = '_sqlx_migrations'", vec![])
             .on_postgres("SELECT tablename AS name FROM pg_tables WHERE tablename = '_sqlx_migrations'");
     if Reader(pools).fetch_optional(there).await?.is_none() {
-        return Ok(());
+        return Ok(None);
     }
     let sql = "SELECT CAST(COALESCE(MAX(version), 0) AS BIGINT) AS version FROM _sqlx_migrations";
-    let Some(row) = Reader(pools).fetch_optional(Query::new("_sqlx_migrations", sql, vec![])).await? else {
-        return Ok(());
-    };
-    let found: i64 = row.get("version")?;
-    if found > SCHEMA_VERSION {
-        return Err(StoreError::SchemaTooNew { found, known: SCHEMA_VERSION });
+    let row = Reader(pools).fetch_optional(Query::new("_sqlx_migrations", sql, vec![])).await?;
+    row.map(|row| row.get("version")).transpose()
+}
+
+/// Refuses a database whose schema this version does not know.
+pub(crate) async fn refuse_newer(pools: &Pools) -> Result<()> {
+    match version(pools).await? {
+        Some(found) if found > SCHEMA_VERSION => Err(StoreError::SchemaTooNew { found, known: SCHEMA_VERSION }),
+        Some(_) | None => Ok(()),
     }
-    Ok(())
 }
 
 fn migrator(dialect: fn(&str) -> String) -> Migrator {

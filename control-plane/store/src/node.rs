@@ -94,6 +94,12 @@ pub(crate) async fn fetch(sql: &mut impl Sql, id: NodeId) -> Result<Node> {
     node(&row.ok_or(MISSING)?)
 }
 
+/// All that were not decommissioned.
+pub(crate) async fn present(tx: &mut Tx) -> Result<Vec<Node>> {
+    let sql = concat!("SELECT ", columns!(), " FROM node WHERE policy <> 'decommissioned'");
+    tx.fetch(Query::new("node", sql, vec![])).await?.iter().map(node).collect()
+}
+
 async fn insert(tx: &mut Tx, new: &NodeEnroll, region: &RegionName, overcommit: Overcommit) -> Result<()> {
     let now = tx.now;
     let vcpu = overcommit.vcpu(new.inventory.vcpu);
@@ -239,6 +245,8 @@ impl Store {
             let sql = "UPDATE node SET vcpu_percent = $2, memory_percent = $3, updated_at = $4 WHERE id = $1";
             let values = values![id, overcommit.vcpu_percent, overcommit.memory_percent, now];
             tx.execute_one(Query::new("node", sql, values), MISSING).await?;
+            let body = json!({ "overcommit": overcommit });
+            tx.event(EventKind::NodeChanged, Subject::node(id), body).await?;
             let inventory = fetch(tx, id).await?.inventory;
             heartbeat::inventory_in_tx(tx, id, &inventory).await?;
             fetch(tx, id).await

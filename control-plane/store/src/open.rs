@@ -1,17 +1,19 @@
 //! Opening SQLite or PostgreSQL, and what every method starts from.
 
+use std::fs::{File, TryLockError};
 use std::path::Path;
 use std::str::FromStr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
 
-use nemordp_types::{Clock, Entropy};
+use nemordp_types::{Clock, Entropy, Failure, Reason};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{PgPool, SqlitePool};
+use sqlx::{Connection as _, PgPool, SqlitePool};
 use tokio::sync::Mutex;
 
+use crate::backup::beside;
 use crate::error::{Result, StoreError};
 use crate::migrate;
 use crate::transaction::{Reader, Tx};
@@ -45,6 +47,9 @@ struct Shared {
     /// Microseconds.
     held: AtomicU64,
     turns: Arc<Mutex<()>>,
+    renewal: Arc<Renewal>,
+    /// Held as long as the store is open, so that nobody puts another file in its place.
+    _lock: Option<File>,
 }
 
 /// What a process asked of its store.
@@ -66,16 +71,26 @@ impl Store {
     /// SQLite's file is made when it is missing; its folder must be there. A schema newer than this version knows is
     /// refused; an older one is brought up by [`Store::migrate`].
     pub async fn open(url: &str, clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>) -> Result<Self> {
-        let pools = if url.starts_with("postgres://") || url.starts_with("postgresql://") {
-            open_postgres(url).await?
-        } else {
-            let path = url.strip_prefix("sqlite://").or_else(|| url.strip_prefix("sqlite:")).unwrap_or(url);
-            open_sqlite(Path::new(path)).await?
+        let renewal = Arc::new(Renewal::default());
+        let (pools, lock) = match sqlite_path(url) {
+            None => (open_postgres(url, Arc::clone(&renewal)).await?, None),
+            Some(path) => {
+                let lock = lock_shared(path)?;
+                (sqlite(path).await?, Some(lock))
+            }
         };
         let (commits, held) = (AtomicU64::new(0), AtomicU64::new(0));
-        let store = Self(Arc::new(Shared { pools, clock, entropy, commits, held, turns: Arc::default() }));
+        let turns = Arc::default();
+        let store = Self(Arc::new(Shared { pools, clock, entropy, commits, held, turns, renewal, _lock: lock }));
         migrate::refuse_newer(store.pools()).await?;
         Ok(store)
+    }
+
+    /// Over a database that somebody else keeps locked.
+    pub(crate) fn over(pools: Pools, clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>) -> Self {
+        let (commits, held) = (AtomicU64::new(0), AtomicU64::new(0));
+        let (turns, renewal) = (Arc::default(), Arc::default());
+        Self(Arc::new(Shared { pools, clock, entropy, commits, held, turns, renewal, _lock: None }))
     }
 
     /// Brings the schema to this version; safe to call at every start and from several replicas at once.
@@ -132,6 +147,22 @@ impl Store {
         self.0.held.fetch_add(u64::try_from(held.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
+    /// Bounds the size of a SQLite store, in its pages; what does not fit is refused as a full disk is.
+    #[doc(hidden)]
+    pub async fn bound_pages(&self, pages: u32) -> Result<()> {
+        let Pools::Sqlite { writer, .. } = self.pools() else { return Ok(()) };
+        let pragma = sqlx::AssertSqlSafe(format!("PRAGMA max_page_count = {pages}"));
+        sqlx::query(pragma).fetch_all(writer).await?;
+        Ok(())
+    }
+
+    /// Draws the consequences of an error beyond the transaction that met it.
+    pub(crate) fn noticed(&self, error: &StoreError) {
+        if matches!(error, StoreError::ReadOnly(_)) {
+            self.0.renewal.renew();
+        }
+    }
+
     pub(crate) fn entropy(&self) -> &dyn Entropy {
         self.0.entropy.as_ref()
     }
@@ -148,12 +179,63 @@ impl Store {
         Reader(self.pools())
     }
 
+    pub(crate) async fn snapshot(&self) -> Result<Tx> {
+        Tx::snapshot(self.pools(), Arc::clone(&self.0.clock), Arc::clone(&self.0.entropy)).await
+    }
+
     pub(crate) async fn begin(&self) -> Result<Tx> {
         Tx::begin(self.pools(), Arc::clone(&self.0.clock), Arc::clone(&self.0.entropy)).await
     }
 }
 
-async fn open_sqlite(path: &Path) -> Result<Pools> {
+/// The file of a SQLite URL; none for PostgreSQL.
+pub(crate) fn sqlite_path(url: &str) -> Option<&Path> {
+    if url.starts_with("postgres://") || url.starts_with("postgresql://") {
+        return None;
+    }
+    Some(Path::new(url.strip_prefix("sqlite://").or_else(|| url.strip_prefix("sqlite:")).unwrap_or(url)))
+}
+
+fn lock_file(path: &Path) -> Result<File> {
+    let path = beside(path, ".lock");
+    let opened = File::options().write(true).create(true).truncate(false).open(&path);
+    opened.map_err(|error| StoreError::Unreachable(format!("{}: {error}", path.display())))
+}
+
+/// Says that the store is in use. The lock ends with the process, however that ends.
+fn lock_shared(path: &Path) -> Result<File> {
+    let file = lock_file(path)?;
+    match file.try_lock_shared() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => {
+            Err(StoreError::Unreachable(format!("{} is being restored: try again when that is done", path.display())))
+        }
+        Err(TryLockError::Error(error)) => Err(StoreError::Unreachable(format!("{}: {error}", path.display()))),
+    }
+}
+
+/// Keeps everybody out of a store that nobody uses.
+pub(crate) fn lock_alone(path: &Path) -> Result<File> {
+    let file = lock_file(path)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => {
+            let message = format!("{} is in use: stop the control plane first", path.display());
+            Err(Failure::new(Reason::Conflict, message).into())
+        }
+        Err(TryLockError::Error(error)) => Err(StoreError::Unreachable(format!("{}: {error}", path.display()))),
+    }
+}
+
+/// A file that nobody writes, not even its journal.
+pub(crate) async fn sqlite_at_rest(path: &Path) -> Result<Pools> {
+    let options = SqliteConnectOptions::new().filename(path).read_only(true).immutable(true);
+    let pool = SqlitePoolOptions::new().max_connections(1).connect_with(options).await;
+    let pool = pool.map_err(|e| opening(&e, &path.display()))?;
+    Ok(Pools::Sqlite { writer: pool.clone(), readers: pool })
+}
+
+pub(crate) async fn sqlite(path: &Path) -> Result<Pools> {
     let options = SqliteConnectOptions::new()
         .filename(path)
         .journal_mode(SqliteJournalMode::Wal)
@@ -165,20 +247,45 @@ async fn open_sqlite(path: &Path) -> Result<Pools> {
         .statement_cache_capacity(STATEMENTS)
         .busy_timeout(Duration::from_secs(5));
     let pool = || SqlitePoolOptions::new().acquire_timeout(ACQUIRE).idle_timeout(None).max_lifetime(None);
-    let writer = pool().max_connections(1).connect_with(options.clone().create_if_missing(true)).await;
+    // SQLite itself rolls back a transaction that finds the disk full, and the driver's own rollback then fails: such a
+    // connection could begin nothing any more.
+    let writer = pool().max_connections(1).before_acquire(|connection, _| {
+        let idle = !connection.is_in_transaction();
+        Box::pin(async move { Ok(idle) })
+    });
+    let writer = writer.connect_with(options.clone().create_if_missing(true)).await;
     let writer = writer.map_err(|e| opening(&e, &path.display()))?;
     let readers = options.read_only(true);
     let readers = pool().max_connections(SQLITE_READERS).connect_with(readers).await;
     Ok(Pools::Sqlite { writer, readers: readers.map_err(|e| opening(&e, &path.display()))? })
 }
 
-async fn open_postgres(url: &str) -> Result<Pools> {
+/// When connections were found that take no writes. A session keeps what it was opened with, also when the server takes
+/// writes again: those from before are replaced.
+#[derive(Debug, Default)]
+struct Renewal(std::sync::Mutex<Option<Instant>>);
+
+impl Renewal {
+    fn renew(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    }
+
+    fn is_outdated(&self, age: Duration) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).is_some_and(|at| age > at.elapsed())
+    }
+}
+
+async fn open_postgres(url: &str, renewal: Arc<Renewal>) -> Result<Pools> {
     let options = PgConnectOptions::from_str(url)
         .map_err(|e| StoreError::Driver(format!("the URL of the database cannot be used: {e}")))?
         .application_name("nemordp-control-plane")
         .statement_cache_capacity(STATEMENTS);
     let host = options.get_host().to_owned();
     let pool = PgPoolOptions::new().max_connections(POSTGRES_CONNECTIONS).acquire_timeout(ACQUIRE);
+    let pool = pool.before_acquire(move |_, meta| {
+        let keep = !renewal.is_outdated(meta.age);
+        Box::pin(async move { Ok(keep) })
+    });
     Ok(Pools::Postgres(pool.connect_with(options).await.map_err(|e| opening(&e, &host))?))
 }
 

@@ -5,6 +5,7 @@ use nemordp_types::OrderId;
 use serde_json::json;
 
 use crate::Store;
+use crate::audit::of_interest;
 use crate::codec;
 use crate::decision::Decision;
 use crate::error::{Result, StoreError};
@@ -102,10 +103,16 @@ pub(crate) async fn insert_in_tx<'o>(
     tx.execute_over(Query::over("customer_order", sql, vec![], rows)).await
 }
 
-async fn fetch(sql: &mut impl Sql, scope: TenantScope, id: OrderId) -> Result<Order> {
+pub(crate) async fn fetch(sql: &mut impl Sql, scope: TenantScope, id: OrderId) -> Result<Order> {
     let text = concat!("SELECT ", columns!(), " FROM customer_order WHERE id = $1 AND ($2 IS NULL OR tenant_id = $2)");
     let row = sql.fetch_optional(Query::new("customer_order", text, values![id, scope])).await?;
     order(&row.ok_or(MISSING)?)
+}
+
+/// Those that an audit compares.
+pub(crate) async fn of_interest(tx: &mut Tx) -> Result<Vec<Order>> {
+    let sql = concat!("SELECT ", columns!(), " FROM customer_order o WHERE ", of_interest!());
+    tx.fetch(Query::new("customer_order", sql, vec![])).await?.iter().map(order).collect()
 }
 
 async fn fetch_locked(tx: &mut Tx, scope: TenantScope, id: OrderId) -> Result<Order> {

@@ -97,6 +97,12 @@ pub(crate) async fn fetch(sql: &mut impl Sql, scope: TenantScope, id: SagaId) ->
     Ok(saga)
 }
 
+/// Those that are open or stuck, without their steps.
+pub(crate) async fn unfinished(tx: &mut Tx) -> Result<Vec<Saga>> {
+    let sql = concat!("SELECT ", columns!(), " FROM saga WHERE status IN ('running', 'unwinding', 'stuck')");
+    tx.fetch(Query::new("saga", sql, vec![])).await?.iter().map(saga).collect()
+}
+
 /// Whom a new saga is about.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct About {

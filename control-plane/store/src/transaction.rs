@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use nemordp_types::{Clock, Entropy};
+use nemordp_types::{Clock, Entropy, EventId};
 use sqlx::{Postgres, Sqlite, Transaction};
+use uuid::Uuid;
 
 use crate::error::{Result, StoreError};
 use crate::open::Pools;
@@ -48,6 +49,8 @@ pub(crate) struct Tx {
     pub(crate) now: Timestamp,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) entropy: Arc<dyn Entropy>,
+    /// The newest event of this transaction; the next one's id is above it.
+    last_event: Option<EventId>,
 }
 
 impl Tx {
@@ -66,7 +69,34 @@ impl Tx {
         });
         let connection = task.await.map_err(|e| StoreError::Driver(format!("begin: {e}")))??;
         let now = clock.now();
-        Ok(Self { connection, now, clock, entropy })
+        Ok(Self { connection, now, clock, entropy, last_event: None })
+    }
+
+    /// Opens a transaction that only reads, all of it as of one instant; writers go on beside it. In a task of its own
+    /// for the same reason.
+    pub(crate) async fn snapshot(pools: &Pools, clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>) -> Result<Self> {
+        const POSTGRES: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY";
+        let pools = pools.clone();
+        let task = tokio::spawn(async move {
+            match &pools {
+                Pools::Sqlite { readers, .. } => readers.begin_with("BEGIN").await.map(Connection::Sqlite),
+                Pools::Postgres(pool) => pool.begin_with(POSTGRES).await.map(Connection::Postgres),
+            }
+        });
+        let connection = task.await.map_err(|e| StoreError::Driver(format!("begin: {e}")))??;
+        let now = clock.now();
+        Ok(Self { connection, now, clock, entropy, last_event: None })
+    }
+
+    /// An id above that of every event of this transaction, so that they keep their order.
+    pub(crate) fn event_id(&mut self) -> EventId {
+        let fresh = EventId::new(self.clock.as_ref(), self.entropy.as_ref());
+        let id = match self.last_event {
+            Some(last) if fresh <= last => EventId::from_uuid(Uuid::from_u128(last.as_uuid().as_u128() + 1)),
+            Some(_) | None => fresh,
+        };
+        self.last_event = Some(id);
+        id
     }
 
     /// Commits, also when the caller is dropped meanwhile: for the same reason, in a task of its own.
@@ -192,10 +222,13 @@ macro_rules! transaction {
             };
             match Box::pin(run).await {
                 Ok(value) => break Ok(value),
-                Err(error) => match $crate::transaction::again(error, &mut attempt, store.entropy()).await {
-                    Ok(()) => {}
-                    Err(error) => break Err(error),
-                },
+                Err(error) => {
+                    store.noticed(&error);
+                    match $crate::transaction::again(error, &mut attempt, store.entropy()).await {
+                        Ok(()) => {}
+                        Err(error) => break Err(error),
+                    }
+                }
             }
         }
     }};

@@ -9,8 +9,10 @@ use crate::harness::{ALL, Plane};
 
 /// Operations that need no key.
 const OPEN: &[&str] = &["healthz", "readyz", "credentials_reveal"];
-/// POSTs whose answers are secrets and are never kept, and those that change nothing.
-const WITHOUT_INTENTION: &[&str] = &["credentials_link", "credentials_reveal", "placement_what_if"];
+/// POSTs whose answers are secrets and are never kept, those that change nothing, and those that do the same however often
+/// they come.
+const WITHOUT_INTENTION: &[&str] =
+    &["credentials_link", "credentials_reveal", "placement_what_if", "audit_run", "reconciler_run"];
 
 fn document() -> Value {
     serde_json::from_str(&nemordp_control_plane::http::document().to_json().unwrap()).unwrap()

@@ -5,13 +5,15 @@ use std::sync::{Arc, Once};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
 use nemordp_control_plane::app::{LongWork, Subject};
 use nemordp_control_plane::{Config, Installation, Running, serve_with};
 use nemordp_model::{OrderChange, SagaKind, SagaStatus};
 use nemordp_store::{Effect, Hold, NewSaga, SagaWrite};
 use nemordp_types::node::{Acceleration, EndpointPool, NodeInventory, NodeLoad, PoolInventory};
 use nemordp_types::{
-    Bytes, Clock, Entropy, Failure, InstanceId, ManualClock, MiB, OrderId, SagaId, SeededEntropy, StorageClass,
+    Bytes, Clock, Entropy, Failure, InstanceId, ManualClock, MiB, OrderId, Reason, SagaId, SeededEntropy, StorageClass,
     SystemClock, Vcpu,
 };
 use nemordp_wire::identity::Role;
@@ -48,8 +50,21 @@ impl LongWork for Unmoved {
 
     fn poke(&self) {}
 
-    fn reconcilers(&self) -> Vec<nemordp_api::Reconciler> {
-        Vec::new()
+    fn reconcilers(&self) -> BoxFuture<'_, Result<Vec<nemordp_api::Reconciler>, Failure>> {
+        async { Ok(Vec::new()) }.boxed()
+    }
+
+    fn reconciler_want<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<(), Failure>> {
+        async move { Err(Failure::new(Reason::NotFound, format!("{name} does not run here"))) }.boxed()
+    }
+
+    fn audit(&self) -> BoxFuture<'_, Result<nemordp_api::AuditReport, Failure>> {
+        async { self.last_audit().ok_or_else(|| Failure::internal("made below")) }.boxed()
+    }
+
+    fn last_audit(&self) -> Option<nemordp_api::AuditReport> {
+        let audited_at = self.clock.now();
+        Some(nemordp_api::AuditReport { audited_at, orders: 0, instances: 0, nodes: 0, findings: Vec::new() })
     }
 }
 
@@ -224,8 +239,6 @@ impl Plane {
         let order = self.post("/v1/orders", intention, &self.order_body()).await.expect(202);
         let order_id: OrderId = order["id"].as_str().unwrap().parse().unwrap();
         let instance_id: InstanceId = order["instance_id"].as_str().unwrap().parse().unwrap();
-        // Events of one millisecond have no order among themselves.
-        self.clock.advance(Duration::from_millis(5));
         let sealed = self.running.app.sealer.seal(instance_id, &SecretString::from(PASSWORD)).unwrap();
         self.end_saga(&[
             Effect::Order { order_id, change: OrderChange::Provision },

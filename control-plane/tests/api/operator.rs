@@ -96,6 +96,30 @@ async fn everything_that_happened_is_listed_in_order() {
 }
 
 #[tokio::test]
+async fn what_a_restore_froze_is_shown_and_settled() {
+    let plane = Plane::start().await;
+    let agent = plane.stocked().await;
+    let (_, id) = plane.delivered("a").await;
+    let path = format!("/v1/instances/{id}");
+    let adopt = format!("{path}/adopt");
+    let how = |how: &str| json!({ "how": how });
+    plane.post(&adopt, "b", &how("keep")).await.refused(409, "conflict", Some("how"));
+    plane.running.app.store.mark_restored().await.unwrap();
+    assert_eq!(plane.get(&path).await.expect(200)["frozen"], "unverified");
+    plane.post(&format!("{path}/stop"), "c", &json!({})).await.refused(409, "store_behind_node", Some("state"));
+    plane.post(&adopt, "d", &how("gone")).await.refused(409, "conflict", Some("how"));
+    agent.beat(&plane).await;
+    assert_eq!(plane.get(&path).await.expect(200)["frozen"], "missing");
+    plane.post(&adopt, "e", &how("somehow")).await.refused(400, "invalid_argument", Some("how"));
+    assert_eq!(plane.post(&adopt, "f", &how("gone")).await.expect(200)["lifecycle"], "deleted");
+    assert!(plane.get(&path).await.expect(200)["frozen"].is_null());
+    assert_eq!(plane.post(&adopt, "f", &how("gone")).await.headers["idempotent-replayed"], "true");
+    let node = plane.get(&format!("/v1/nodes/{}", agent.node_id)).await.expect(200);
+    assert_eq!(node["policy"], "cordoned", "until the operator has looked");
+    plane.post("/v1/audit", "unused", &json!({})).await.expect(200);
+}
+
+#[tokio::test]
 async fn health_documents_and_unknown_paths_need_no_key() {
     let plane = Plane::start().await;
     let open = async |path: &str| plane.send(plane.bare(Method::GET, path)).await;

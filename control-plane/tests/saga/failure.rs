@@ -121,9 +121,9 @@ async fn a_stuck_undo_goes_on_by_itself_when_its_node_is_back(backend: Backend) 
     let bought = stuck(&world).await;
     world.nodes.heal();
     let reconciler = SecondChance::new(world.tools.store.clone(), world.tools.clock.clone(), Engine::new());
-    assert_eq!(reconciler.run().await.unwrap(), "1 stuck sagas, 0 taken up again");
+    assert_eq!(reconciler.run().await.unwrap().text, "1 stuck sagas, 0 taken up again");
     world.clock.advance(Duration::from_secs(301));
-    assert_eq!(reconciler.run().await.unwrap(), "1 stuck sagas, 1 taken up again");
+    assert_eq!(reconciler.run().await.unwrap().text, "1 stuck sagas, 1 taken up again");
     failed(&world, bought, Reason::NotOurs).await;
 }
 
@@ -135,7 +135,7 @@ async fn a_refused_undo_waits_for_a_human_only(backend: Backend) {
     assert_eq!(world.settle(bought.saga).await.status, SagaStatus::Stuck);
     world.clock.advance(Duration::from_secs(3_000));
     let reconciler = SecondChance::new(world.tools.store.clone(), world.tools.clock.clone(), Engine::new());
-    assert_eq!(reconciler.run().await.unwrap(), "1 stuck sagas, 0 taken up again");
+    assert_eq!(reconciler.run().await.unwrap().text, "1 stuck sagas, 0 taken up again");
 }
 
 async fn a_deletion_outlasts_the_absence_of_its_node(backend: Backend) {

@@ -6,6 +6,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use nemordp_control_plane::reconcile::Auditor;
 use nemordp_control_plane::saga::carry::{Rest, carry};
 use nemordp_control_plane::saga::{Limits, Tools, plan};
 use nemordp_control_plane::seal::{Sealer, ensure_key_file};
@@ -67,11 +68,11 @@ pub(crate) struct World {
     pub(crate) nodes: Arc<FakeNodes>,
     pub(crate) node_ids: Vec<NodeId>,
     pub(crate) clock: Arc<ManualClock>,
-    entropy: Arc<dyn Entropy>,
+    pub(crate) entropy: Arc<dyn Entropy>,
     tenant: TenantId,
     /// Where the store is, for another replica's connection.
     pub(crate) url: String,
-    _dir: TempDir,
+    pub(crate) dir: TempDir,
 }
 
 /// An order with what belongs to it.
@@ -99,7 +100,7 @@ fn template() -> Template {
     }
 }
 
-fn inventory(index: u8) -> NodeInventory {
+pub(crate) fn inventory(index: u8) -> NodeInventory {
     let nvme = StorageClass::new("nvme").unwrap();
     let (physical, free) = (Bytes::from(GiB(100_000)), Bytes::from(GiB(100_000)));
     NodeInventory {
@@ -141,9 +142,18 @@ impl World {
             limits: Limits::default(),
         };
         let tenant = TenantId::new(clock.as_ref(), entropy.as_ref());
-        let mut world = Self { tools, nodes, node_ids: Vec::new(), clock, entropy, tenant, url, _dir: dir };
+        let mut world = Self { tools, nodes, node_ids: Vec::new(), clock, entropy, tenant, dir, url };
         world.furnish(count).await;
         world
+    }
+
+    pub(crate) fn auditor(&self) -> Auditor {
+        Auditor::new(self.tools.store.clone(), self.nodes.clone(), self.clock.clone())
+    }
+
+    /// The same database as another replica has it open.
+    pub(crate) async fn reopen(&self) -> Store {
+        Store::open(&self.url, self.clock.clone(), self.entropy.clone()).await.unwrap()
     }
 
     async fn furnish(&mut self, nodes: u8) {

@@ -14,5 +14,6 @@ mod kit;
 mod node;
 mod postgres;
 mod replicas;
+mod restored;
 mod simulation;
 mod templates_ahead;

@@ -37,7 +37,7 @@ async fn active_nodes_are_asked_until_they_have_it_a_few_at_a_time() {
     let world = World::with_nodes(12, Backend::Sqlite).await;
     world.tools.store.node_set_policy(world.node_ids[0], NodePolicy::Cordoned, None).await.unwrap();
     let ahead = reconciler(&world);
-    let told = ahead.run().await.unwrap();
+    let told = ahead.run().await.unwrap().text;
     assert_eq!(world.nodes.prepared().len(), 8, "{told}");
     assert!(told.starts_with("1 templates on 11 nodes: 0 ready, 8 fetching, 0 failed"), "{told}");
     let first = world.nodes.prepared();
@@ -45,7 +45,7 @@ async fn active_nodes_are_asked_until_they_have_it_a_few_at_a_time() {
     for (node, _) in &first {
         report(&world, *node, TemplateState::Fetching).await;
     }
-    let told = ahead.run().await.unwrap();
+    let told = ahead.run().await.unwrap().text;
     assert!(told.contains("has 50 % of debian-12-xrdp"), "{told}");
     assert_eq!(world.nodes.prepared().len(), 8, "no more at once");
     for (node, _) in &first {
@@ -57,7 +57,7 @@ async fn active_nodes_are_asked_until_they_have_it_a_few_at_a_time() {
     for (node, _) in &all[8..] {
         report(&world, *node, TemplateState::Ready).await;
     }
-    assert_eq!(ahead.run().await.unwrap(), "1 templates on 11 nodes: 11 ready, 0 fetching, 0 failed");
+    assert_eq!(ahead.run().await.unwrap().text, "1 templates on 11 nodes: 11 ready, 0 fetching, 0 failed");
     assert_eq!(world.nodes.prepared().len(), 11, "who has it is not asked");
 }
 
@@ -68,12 +68,12 @@ async fn a_node_that_cannot_fetch_is_shown_and_asked_again_after_a_while() {
     world.nodes.prepare_fails(Some(full));
     let ahead = Arc::new(reconciler(&world));
     for _ in 0..2 {
-        let told = ahead.run().await.unwrap();
+        let told = ahead.run().await.unwrap().text;
         assert!(told.starts_with("1 templates on 1 nodes: 0 ready, 0 fetching, 1 failed"), "{told}");
     }
     assert_eq!(world.nodes.prepared().len(), 1, "it is left alone for a while");
     world.nodes.prepare_fails(None);
     world.clock.advance(Duration::from_secs(61));
-    let told = ahead.run().await.unwrap();
+    let told = ahead.run().await.unwrap().text;
     assert!(told.contains("1 fetching"), "{told}");
 }

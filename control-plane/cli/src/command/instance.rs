@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-use nemordp_api::{Instance, InstanceUsage, NewSuspension, Operation, Suspension};
+use nemordp_api::{AdoptionHow, Instance, InstanceUsage, NewAdoption, NewSuspension, Operation, Suspension};
 use nemordp_types::InstanceId;
 
 use crate::client::Client;
@@ -52,6 +52,20 @@ pub enum Action {
     PasswordReset(Target),
     /// Removes it with its disk, for good.
     Delete(Target),
+    /// Settles one that was frozen after a restore: it is taken as its node has it, unless told otherwise.
+    Adopt {
+        /// Its id.
+        id: InstanceId,
+        /// The customer has it already: its order is fulfilled.
+        #[arg(long, group = "how")]
+        delivered: bool,
+        /// What was under way goes on; an order may be undone by that.
+        #[arg(long, group = "how")]
+        resume: bool,
+        /// It does not exist any more: what it held is given back.
+        #[arg(long, group = "how")]
+        gone: bool,
+    },
     /// Writes the `.rdp` file that opens it.
     RdpFile {
         /// Its id.
@@ -92,6 +106,16 @@ impl Action {
             Self::Delete(target) => {
                 let operation: Operation = client.delete(&format!("v1/instances/{}", target.id)).await?;
                 accepted(client, output, operation, target.watch).await
+            }
+            Self::Adopt { id, delivered, resume, gone } => {
+                let how = match (delivered, resume, gone) {
+                    (true, _, _) => AdoptionHow::Delivered,
+                    (_, true, _) => AdoptionHow::Resume,
+                    (_, _, true) => AdoptionHow::Gone,
+                    (false, false, false) => AdoptionHow::Keep,
+                };
+                let adopted: Instance = client.post(&format!("v1/instances/{id}/adopt"), &NewAdoption { how }).await?;
+                output.one(&adopted)
             }
             Self::RdpFile { id, file } => {
                 let text = client.get_text(&format!("v1/instances/{id}/rdp-file")).await?;
@@ -134,13 +158,26 @@ impl Row for InstanceUsage {
 }
 
 impl Row for Instance {
-    const HEADS: &'static [&'static str] =
-        &["ID", "LIFECYCLE", "POWER", "ENDPOINT", "LOGIN", "HOST NAME", "SIZE", "TEMPLATE", "NODE", "ORDER", "CREATED"];
+    const HEADS: &'static [&'static str] = &[
+        "ID",
+        "LIFECYCLE",
+        "FROZEN",
+        "POWER",
+        "ENDPOINT",
+        "LOGIN",
+        "HOST NAME",
+        "SIZE",
+        "TEMPLATE",
+        "NODE",
+        "ORDER",
+        "CREATED",
+    ];
 
     fn cells(&self) -> Vec<String> {
         vec![
             self.id.to_string(),
             self.lifecycle.to_string(),
+            cell(self.frozen),
             self.power.to_string(),
             format!("{}:{}", self.endpoint_address, self.endpoint_port),
             self.login_name.to_string(),

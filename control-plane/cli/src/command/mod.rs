@@ -1,5 +1,6 @@
 //! One noun a file.
 
+mod audit;
 mod availability;
 mod capacity;
 mod credentials;
@@ -9,6 +10,7 @@ mod operation;
 mod order;
 mod placement;
 mod plan;
+mod reconciler;
 mod simulate;
 mod template;
 
@@ -52,6 +54,11 @@ pub enum Command {
     WhatIf(placement::Question),
     /// Replay orders against a fleet file; needs no control plane.
     Simulate(simulate::Arguments),
+    /// What keeps the long-lived truth.
+    #[command(subcommand)]
+    Reconciler(reconciler::Action),
+    /// Compares orders, what is held for them and what nodes run; fails when something does not fit.
+    Audit,
 }
 
 impl Command {
@@ -72,6 +79,8 @@ impl Command {
             Self::Capacity => capacity::run(client, output).await,
             Self::WhatIf(question) => question.ask(client, output).await,
             Self::Simulate(arguments) => simulate::run(&arguments, output),
+            Self::Reconciler(action) => action.run(client, output).await,
+            Self::Audit => audit::run(client, output).await,
         }
     }
 }

@@ -10,7 +10,8 @@ use crate::http::error::HttpError;
 use crate::http::request::{Filter, PageQuery};
 use crate::http::{Api, view};
 
-/// Lists what happened, of every tenant, oldest first. Keep the last id's cursor to go on from there.
+/// Lists what happened, of every tenant, oldest first. Each page with events has a `next_cursor`: keep the last one to go
+/// on from there. No event ever appears before one that was listed.
 #[utoipa::path(
     get, path = "/v1/events", operation_id = "event_list", tag = "operator", security(("api_key" = ["operate"])),
     params(PageQuery), responses((status = 200, description = "A page of events", body = EventPage), ReadErrors),

@@ -1,5 +1,6 @@
 //! `/v1`: one endpoint a file, folders as in the URLs.
 
+pub(super) mod audit;
 pub(super) mod availability;
 pub(super) mod capacity;
 pub(super) mod credentials;

@@ -4,7 +4,7 @@ use nemordp_model::{OrderChange, SagaKind, SagaStatus, StepState};
 use nemordp_store::{Effect, Hold};
 use nemordp_types::{Failure, Reason};
 
-use super::{Carried, Carrier, Left};
+use super::{Carried, Carrier, Left, Rest};
 use crate::saga::plan::Step;
 use crate::saga::retry::{Next, StepFailure, after_failed_undo};
 
@@ -43,6 +43,9 @@ impl Carrier<'_> {
     }
 
     async fn fail_undo(&mut self, StepFailure { failure, retry }: StepFailure) -> Carried {
+        if self.frozen(&failure).await? {
+            return Ok(Some(Rest::Lost));
+        }
         self.state.tries += 1;
         let next = after_failed_undo(retry, self.state.tries, self.tools.entropy.as_ref());
         tracing::warn!(saga_id = %self.saga.id, tries = self.state.tries, ?failure, ?next, "undo failed");

@@ -6,7 +6,7 @@ use nemordp_model::{Demand, Instance, PlacementRequest, StepState, place};
 use nemordp_store::{Hold, StoreError, TenantScope};
 use nemordp_types::{Failure, NodeId, RegionName, ReservationId};
 
-use super::{Carried, Carrier, Left};
+use super::{Carried, Carrier, Left, Rest};
 use crate::saga::retry::{Next, StepFailure, after_failed_undo};
 use crate::saga::state::Leaving;
 
@@ -56,6 +56,9 @@ impl Carrier<'_> {
     }
 
     async fn cannot_leave(&mut self, failed: StepFailure, why: Failure) -> Carried {
+        if self.frozen(&failed.failure).await? {
+            return Ok(Some(Rest::Lost));
+        }
         self.state.tries += 1;
         tracing::warn!(saga_id = %self.saga.id, failure = ?failed.failure, "a node cannot be left yet");
         match after_failed_undo(failed.retry, self.state.tries, self.tools.entropy.as_ref()) {

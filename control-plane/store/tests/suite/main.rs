@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "every function here is part of a test")]
 
 mod accept;
+mod bad_luck;
 mod burst;
 mod cancel;
 mod catalogue;
@@ -14,10 +15,13 @@ mod history;
 mod idempotency;
 mod instances;
 mod leases;
+mod outbox;
 mod oversell;
 mod placer;
 mod pools;
 mod postgres;
+mod replicas;
+mod restored;
 mod schema;
 mod secrets;
 mod support;

@@ -57,6 +57,20 @@ pub(crate) struct World {
     _folder: tempfile::TempDir,
 }
 
+/// A store that nobody has open.
+pub(crate) struct Apart {
+    pub(crate) url: String,
+    pub(crate) clock: Arc<ManualClock>,
+    pub(crate) entropy: Arc<SeededEntropy>,
+    _folder: tempfile::TempDir,
+}
+
+impl Apart {
+    pub(crate) async fn reopen(&self) -> Result<Store, StoreError> {
+        World::open_at(&self.url, &self.clock, &self.entropy).await
+    }
+}
+
 pub(crate) fn plan_name() -> PlanName {
     PlanName::new("basic").unwrap()
 }
@@ -134,7 +148,7 @@ impl World {
         Self { store, url: url.to_owned(), clock, entropy, tenant, key, _folder: folder }
     }
 
-    async fn at(url: String, folder: tempfile::TempDir) -> Self {
+    pub(crate) async fn at(url: String, folder: tempfile::TempDir) -> Self {
         let clock = Arc::new(ManualClock::at_second(1_800_000_000));
         let entropy = Arc::new(SeededEntropy::new(42));
         let store = Self::open_at(&url, &clock, &entropy).await.unwrap();
@@ -168,6 +182,13 @@ impl World {
     /// A second store on the same database, as another replica or after a restart.
     pub(crate) async fn reopen(&self) -> Result<Store, StoreError> {
         Self::open_at(&self.url, &self.clock, &self.entropy).await
+    }
+
+    /// The same world after the process that had the store open has ended.
+    pub(crate) fn let_go(self) -> Apart {
+        let Self { store, url, clock, entropy, _folder: folder, .. } = self;
+        drop(store);
+        Apart { url, clock, entropy, _folder: folder }
     }
 
     pub(crate) fn now(&self) -> Timestamp {

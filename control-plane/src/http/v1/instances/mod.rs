@@ -11,6 +11,7 @@ use crate::http::error::HttpError;
 use crate::http::request::{Empty, Intent, answer, stored};
 use crate::http::{Api, view};
 
+pub(in crate::http) mod adopt;
 pub(in crate::http) mod credentials;
 pub(in crate::http) mod delete;
 pub(in crate::http) mod get;
