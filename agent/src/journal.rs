@@ -11,7 +11,7 @@ mod storage;
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
-use nemordp_types::instance::GuestSpec;
+use nemordp_types::instance::{Edition, GuestSpec};
 use nemordp_types::operation::{Operation, OperationState, Stage};
 use nemordp_types::suspension::ScheduledSuspension;
 use nemordp_types::{Clock, Failure, Generation, InstanceId, OperationId, Pair, Reason};
@@ -56,6 +56,9 @@ pub struct Record {
     pub suspension: Option<ScheduledSuspension>,
     /// How the guest was personalised, so that a customer's own changes are never overwritten.
     pub personalised: Option<GuestSpec>,
+    /// The disk on which it was.
+    #[serde(default)]
+    pub personalised_disk: Edition,
     /// Its operations, the oldest first.
     pub operations: Vec<Operation>,
 }
@@ -89,6 +92,7 @@ impl Record {
             withdrawn: None,
             suspension: None,
             personalised: None,
+            personalised_disk: Edition::default(),
             operations: Vec::new(),
         }
     }

@@ -12,9 +12,13 @@ use std::process::Command;
 use std::sync::Arc;
 
 use nemordp_agent::host::disk::{DiskSettings, Disks, PoolSettings};
+use nemordp_types::instance::{DiskSet, Edition};
 use nemordp_types::template::{Personalisation, RdpSecurity};
 use nemordp_types::{Bytes, InstanceId, LoginName, Reason, StorageClass, Template, TemplateDigest, TemplateName};
 use uuid::Uuid;
+
+/// The disk that an order has made.
+const FIRST: Edition = Edition(0);
 
 fn qemu_img(arguments: &[&str]) -> bool {
     match Command::new("qemu-img").args(arguments).output() {
@@ -75,15 +79,15 @@ async fn a_clone_is_linked_grown_made_once_and_removed() {
     let directory = tempfile::tempdir().unwrap();
     let Some((disks, template)) = with_template(directory.path()).await else { return };
     let size = Bytes(128 << 20);
-    let early = disks.clone_template(id(1), &ssd(), &template, size).await.unwrap_err();
+    let early = disks.clone_template(id(1), &ssd(), FIRST, &template, size).await.unwrap_err();
     assert_eq!(early.reason, Reason::TemplateMissing, "a file that was not adopted is no template");
     assert!(disks.template_list().await.unwrap().is_empty());
     disks.template_adopt(&template).await.unwrap();
     assert_eq!(disks.template_list().await.unwrap(), [template.digest]);
-    let files = disks.files(id(1), &ssd()).unwrap();
-    disks.clone_template(id(1), &ssd(), &template, size).await.unwrap();
+    let files = disks.files(id(1), &ssd(), FIRST).unwrap();
+    disks.clone_template(id(1), &ssd(), FIRST, &template, size).await.unwrap();
     let first = std::fs::read(&files.disk).unwrap();
-    disks.clone_template(id(1), &ssd(), &template, size).await.unwrap();
+    disks.clone_template(id(1), &ssd(), FIRST, &template, size).await.unwrap();
     assert_eq!(std::fs::read(&files.disk).unwrap(), first, "the second call changes nothing");
     let info = Command::new("qemu-img").args(["info", "--output=json"]).arg(&files.disk).output().unwrap();
     let info: serde_json::Value = serde_json::from_slice(&info.stdout).unwrap();
@@ -97,6 +101,36 @@ async fn a_clone_is_linked_grown_made_once_and_removed() {
 }
 
 #[tokio::test]
+async fn a_disk_is_grown_never_shrunk_and_the_ones_that_nobody_needs_go() {
+    let directory = tempfile::tempdir().unwrap();
+    let Some((disks, template)) = with_template(directory.path()).await else { return };
+    disks.template_adopt(&template).await.unwrap();
+    let (small, large) = (Bytes(128 << 20), Bytes(256 << 20));
+    let size = async |edition| {
+        let file = disks.files(id(1), &ssd(), edition).unwrap().disk;
+        nemordp_agent::host::disk::qemu_img::virtual_size_of(&file).await
+    };
+    for edition in [FIRST, Edition(4), Edition(9)] {
+        disks.clone_template(id(1), &ssd(), edition, &template, small).await.unwrap();
+    }
+    disks.clone_template(id(2), &ssd(), FIRST, &template, small).await.unwrap();
+    for wanted in [large, large, small] {
+        disks.grow(id(1), &ssd(), Edition(4), wanted).await.unwrap();
+        assert_eq!(size(Edition(4)).await, large, "a disk never shrinks");
+    }
+    assert_eq!(size(FIRST).await, small, "only the one that was meant grew");
+    assert_eq!(disks.editions(id(1), &ssd()).await.unwrap(), [FIRST, Edition(4), Edition(9)]);
+    let needed = DiskSet { system: Edition(4), rescue: None, kept: Some(FIRST) };
+    for _ in 0..2 {
+        disks.tidy(id(1), &ssd(), &needed).await.unwrap();
+        assert_eq!(disks.editions(id(1), &ssd()).await.unwrap(), [FIRST, Edition(4)]);
+    }
+    disks.delete(id(1), &ssd()).await.unwrap();
+    assert!(disks.editions(id(1), &ssd()).await.unwrap().is_empty());
+    assert_eq!(disks.editions(id(2), &ssd()).await.unwrap(), [FIRST], "another instance's disk stays");
+}
+
+#[tokio::test]
 async fn many_clones_at_once_all_succeed() {
     let directory = tempfile::tempdir().unwrap();
     let Some((disks, template)) = with_template(directory.path()).await else { return };
@@ -105,7 +139,9 @@ async fn many_clones_at_once_all_succeed() {
     let clones: Vec<_> = (0..12)
         .map(|number| {
             let (disks, template) = (Arc::clone(&disks), template.clone());
-            tokio::spawn(async move { disks.clone_template(id(number), &ssd(), &template, Bytes(64 << 20)).await })
+            tokio::spawn(
+                async move { disks.clone_template(id(number), &ssd(), FIRST, &template, Bytes(64 << 20)).await },
+            )
         })
         .collect();
     for clone in clones {
@@ -119,13 +155,13 @@ async fn what_cannot_be_cloned_says_which_field_and_leaves_nothing() {
     let directory = tempfile::tempdir().unwrap();
     let Some((disks, template)) = with_template(directory.path()).await else { return };
     disks.template_adopt(&template).await.unwrap();
-    let small = disks.clone_template(id(1), &ssd(), &template, Bytes(1 << 20)).await.unwrap_err();
+    let small = disks.clone_template(id(1), &ssd(), FIRST, &template, Bytes(1 << 20)).await.unwrap_err();
     assert_eq!((small.reason, small.field.as_deref()), (Reason::DiskTooSmall, Some("disk")));
     let tape = StorageClass::new("tape").unwrap();
-    let unknown = disks.clone_template(id(1), &tape, &template, Bytes(64 << 20)).await.unwrap_err();
+    let unknown = disks.clone_template(id(1), &tape, FIRST, &template, Bytes(64 << 20)).await.unwrap_err();
     assert_eq!(unknown.field.as_deref(), Some("storage_class"));
     let full = Disks::open(&settings(directory.path(), u64::MAX)).await.unwrap();
-    let failure = full.clone_template(id(1), &ssd(), &template, Bytes(64 << 20)).await.unwrap_err();
+    let failure = full.clone_template(id(1), &ssd(), FIRST, &template, Bytes(64 << 20)).await.unwrap_err();
     assert_eq!((failure.reason, failure.field.as_deref()), (Reason::DiskFull, Some("storage_class")));
     assert_eq!(std::fs::read_dir(directory.path().join("ssd")).unwrap().count(), 0);
 }

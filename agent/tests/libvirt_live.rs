@@ -22,7 +22,7 @@ use nemordp_agent::host::libvirt::{LibvirtHost, LibvirtSettings};
 use nemordp_agent::host::network::NetworkSettings;
 use nemordp_agent::host::{Binding, Host};
 use nemordp_types::guest::{AccountState, LoginRefusal};
-use nemordp_types::instance::{DesiredPower, GuestSpec, InstanceSpec, Mark, NetworkSpec, ObservedPower};
+use nemordp_types::instance::{DesiredPower, DiskSet, GuestSpec, InstanceSpec, Mark, NetworkSpec, ObservedPower};
 use nemordp_types::node::{Acceleration, EndpointPool};
 use nemordp_types::{
     Bytes, Endpoint, Failure, Generation, HostName, InstallationId, InstanceId, KeyboardLayout, LoginName, MacAddr,
@@ -105,6 +105,8 @@ fn instance(place: &Place, number: u8) -> (Mark, InstanceSpec) {
             keyboard: Some(KeyboardLayout::new("ch(fr)").unwrap()),
         },
         power: DesiredPower::On,
+        suspended: false,
+        disks: DiskSet::default(),
     };
     (mark, spec)
 }

@@ -10,7 +10,9 @@ use nemordp_agent::host::disk::{DiskSettings, PoolSettings};
 use nemordp_agent::host::libvirt::connection::Connection;
 use nemordp_agent::host::libvirt::{LibvirtHost, LibvirtSettings};
 use nemordp_agent::host::network::NetworkSettings;
-use nemordp_types::instance::{DesiredPower, GuestSpec, InstanceSpec, Mark, NetworkSpec, ObservedPower};
+use nemordp_types::instance::{
+    DesiredPower, DiskSet, Edition, GuestSpec, InstanceSpec, Mark, NetworkSpec, ObservedPower,
+};
 use nemordp_types::node::{Acceleration, EndpointPool};
 use nemordp_types::template::{Personalisation, RdpSecurity};
 use nemordp_types::{
@@ -99,6 +101,8 @@ fn instance(number: u8) -> (Mark, InstanceSpec) {
         },
         guest: GuestSpec { host_name: HostName::new("desk").unwrap(), login_name, time_zone: None, keyboard: None },
         power: DesiredPower::On,
+        suspended: false,
+        disks: DiskSet::default(),
     };
     (mark, spec)
 }
@@ -153,6 +157,33 @@ async fn an_instance_is_read_back_started_stopped_and_removed_and_every_call_may
 }
 
 #[tokio::test]
+async fn a_rescue_system_gets_the_own_disk_while_it_runs_and_only_then() {
+    let rig = rig().await;
+    let (mut mark, spec) = instance(2);
+    let id = mark.instance_id;
+    let mut rescued = spec.clone();
+    rescued.disks.rescue = Some(Edition(4));
+    mark.generation = Generation(4);
+    let domain = define_by_hand(&rig, &mark, &rescued);
+    let has_own = || domain.get_xml_desc(0).unwrap().contains("<serial>own</serial>");
+    rig.host.disk_attach(id).await.unwrap();
+    assert!(!has_own(), "what is off would boot beside it");
+    rig.host.domain_start(id).await.unwrap();
+    for _ in 0..2 {
+        rig.host.disk_attach(id).await.unwrap();
+        assert!(has_own());
+    }
+    let inactive = domain.get_xml_desc(virt::sys::VIR_DOMAIN_XML_INACTIVE).unwrap();
+    assert!(!inactive.contains("<serial>own</serial>"), "it is never defined: {inactive}");
+    assert_eq!(rig.host.disk_grow(id, &rescued).await.unwrap_err().reason, Reason::Conflict, "it may be in use");
+    let unrelated = InstanceSpec { disks: DiskSet { system: Edition(9), ..DiskSet::default() }, ..spec };
+    assert_eq!(rig.host.disk_tidy(id, &unrelated).await.unwrap_err().reason, Reason::Conflict, "it boots from another");
+    rig.host.domain_destroy(id).await.unwrap();
+    rig.host.domain_start(id).await.unwrap();
+    assert!(!has_own(), "each boot is alone");
+}
+
+#[tokio::test]
 async fn foreign_domains_are_neither_listed_nor_touched() {
     let rig = rig().await;
     let (mark, spec) = instance(2);
@@ -172,6 +203,9 @@ async fn foreign_domains_are_neither_listed_nor_touched() {
         rig.host.domain_destroy(id).await,
         rig.host.domain_undefine(id).await,
         rig.host.disk_delete(id, &spec.storage_class).await,
+        rig.host.disk_grow(id, &spec).await,
+        rig.host.disk_tidy(id, &spec).await,
+        rig.host.disk_attach(id).await,
         rig.host.guest_end_sessions(id, &spec.guest.login_name, false).await,
         rig.host.guest_personalise(id, &spec.guest).await,
     ];

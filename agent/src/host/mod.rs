@@ -24,7 +24,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use nemordp_types::guest::{Account, GuestSession};
-use nemordp_types::instance::{GuestSpec, InstanceSpec, Mark, NetworkSpec, ObservedPower};
+use nemordp_types::instance::{Edition, GuestSpec, InstanceSpec, Mark, NetworkSpec, ObservedPower};
 use nemordp_types::node::{NodeInventory, NodeLoad};
 use nemordp_types::{Bytes, Failure, InstanceId, LoginName, MiB, StorageClass, Template, TemplateDigest, Vcpu};
 use secrecy::SecretString;
@@ -44,7 +44,7 @@ pub struct HostInstance {
     pub vcpu: Vcpu,
     /// Memory as defined.
     pub memory: MiB,
-    /// Size of the disk as the guest sees it; zero when there is no disk.
+    /// Size of its own disk as a guest sees it; zero when there is no disk.
     pub disk: Bytes,
 }
 
@@ -103,11 +103,24 @@ pub trait Host: Send + Sync + 'static {
     fn instance_find(&self, instance: InstanceId)
     -> impl Future<Output = Result<Option<HostInstance>, Failure>> + Send;
 
-    /// Clones the template (linked) and grows the disk to the plan's size; nothing when the disk is there already.
-    /// Clones wait for their turn on each storage class.
+    /// Clones the template (linked), in the plan's size, for each disk of the specification that is not there: its own,
+    /// and a rescue system's. Clones wait for their turn on each storage class.
     fn disk_clone(&self, instance: InstanceId, spec: &InstanceSpec)
     -> impl Future<Output = Result<(), Failure>> + Send;
-    /// Removes disk and seed. Nothing when they are gone.
+    /// Which disks of an instance are there, whoever needs them.
+    fn disk_list(
+        &self,
+        instance: InstanceId,
+        storage_class: &StorageClass,
+    ) -> impl Future<Output = Result<Vec<Edition>, Failure>> + Send;
+    /// Grows its own disk to the plan's size, while the domain is off; nothing when it is as large. Never shrinks.
+    fn disk_grow(&self, instance: InstanceId, spec: &InstanceSpec) -> impl Future<Output = Result<(), Failure>> + Send;
+    /// Removes the disks that the specification does not need.
+    fn disk_tidy(&self, instance: InstanceId, spec: &InstanceSpec) -> impl Future<Output = Result<(), Failure>> + Send;
+    /// Shows a rescue system that has booted the instance's own disk; nothing when it sees it, or when the instance boots
+    /// from its own.
+    fn disk_attach(&self, instance: InstanceId) -> impl Future<Output = Result<(), Failure>> + Send;
+    /// Removes all disks and the seed. Nothing when they are gone.
     fn disk_delete(
         &self,
         instance: InstanceId,

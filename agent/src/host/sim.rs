@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use nemordp_types::guest::{Account, GuestSession};
-use nemordp_types::instance::{GuestSpec, InstanceSpec, Mark};
+use nemordp_types::instance::{Edition, GuestSpec, InstanceSpec, Mark};
 use nemordp_types::node::{NodeInventory, NodeLoad};
 use nemordp_types::{Clock, Failure, InstanceId, LoginName, Reason, StorageClass, Template, TemplateDigest};
 use secrecy::SecretString;
@@ -67,6 +67,24 @@ impl SimHost {
     #[must_use]
     pub fn is_clean(&self, instance: InstanceId) -> bool {
         self.machine.is_clean(instance)
+    }
+
+    /// The disks of an instance that are there.
+    #[must_use]
+    pub fn disks(&self, instance: InstanceId, storage_class: &StorageClass) -> Vec<Edition> {
+        self.machine.disk_list(instance, storage_class)
+    }
+
+    /// Whether a rescue system sees the instance's own disk.
+    #[must_use]
+    pub fn is_attached(&self, instance: InstanceId) -> bool {
+        self.machine.is_attached(instance)
+    }
+
+    /// The name that the guest on the disk that boots has given itself.
+    #[must_use]
+    pub fn host_name(&self, instance: InstanceId) -> Option<String> {
+        self.machine.host_name(instance)
     }
 
     /// A domain of somebody else on the name of an instance of ours.
@@ -126,6 +144,22 @@ impl Host for SimHost {
 
     async fn disk_clone(&self, instance: InstanceId, spec: &InstanceSpec) -> Result<(), Failure> {
         self.call(Call::DiskClone, self.machine.disk_clone(instance, spec)).await
+    }
+
+    async fn disk_list(&self, instance: InstanceId, storage_class: &StorageClass) -> Result<Vec<Edition>, Failure> {
+        self.call(Call::DiskList, async { Ok(self.machine.disk_list(instance, storage_class)) }).await
+    }
+
+    async fn disk_grow(&self, instance: InstanceId, spec: &InstanceSpec) -> Result<(), Failure> {
+        self.call(Call::DiskGrow, async { self.machine.disk_grow(instance, spec) }).await
+    }
+
+    async fn disk_tidy(&self, instance: InstanceId, spec: &InstanceSpec) -> Result<(), Failure> {
+        self.call(Call::DiskTidy, async { self.machine.disk_tidy(instance, spec) }).await
+    }
+
+    async fn disk_attach(&self, instance: InstanceId) -> Result<(), Failure> {
+        self.call(Call::DiskAttach, async { self.machine.disk_attach(instance) }).await
     }
 
     async fn disk_delete(&self, instance: InstanceId, storage_class: &StorageClass) -> Result<(), Failure> {

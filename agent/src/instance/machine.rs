@@ -99,12 +99,20 @@ pub fn accepts(state: &State, job: &Job) -> Result<(), Failure> {
         State::Stopped => Err(stopping()),
         State::Deleted => match job {
             Job::Delete => Ok(()),
-            Job::Ensure(_) | Job::Power(_) | Job::SetPassword { .. } | Job::EndSessions { .. } => Err(deleted()),
+            Job::Ensure(_)
+            | Job::Reconfigure(_)
+            | Job::Power(_)
+            | Job::SetPassword { .. }
+            | Job::EndSessions { .. } => Err(deleted()),
         },
         InBusy(busy) if busy.stopping => Err(stopping()),
         InBusy(busy) => match job {
             Job::Delete => Ok(()),
-            Job::Ensure(_) | Job::Power(_) | Job::SetPassword { .. } | Job::EndSessions { .. } => {
+            Job::Ensure(_)
+            | Job::Reconfigure(_)
+            | Job::Power(_)
+            | Job::SetPassword { .. }
+            | Job::EndSessions { .. } => {
                 if busy.deletes() {
                     return Err(deleted());
                 }
@@ -128,7 +136,11 @@ pub fn apply(state: State, event: Event) -> (State, Vec<Action>) {
         (State::Deleted, Event::Requested(work)) => {
             let outcome = match work.job {
                 Job::Delete => Ok(()),
-                Job::Ensure(_) | Job::Power(_) | Job::SetPassword { .. } | Job::EndSessions { .. } => Err(deleted()),
+                Job::Ensure(_)
+                | Job::Reconfigure(_)
+                | Job::Power(_)
+                | Job::SetPassword { .. }
+                | Job::EndSessions { .. } => Err(deleted()),
             };
             (State::Deleted, vec![Action::Finish(work.mutation.operation_id, outcome)])
         }
@@ -161,7 +173,7 @@ fn requested(mut busy: Box<Busy>, work: Work) -> (State, Vec<Action>) {
     let mut actions = Vec::new();
     let replaces = match (&work.job, &busy.work.job) {
         (Job::Delete, running) => !matches!(running, Job::Delete),
-        (Job::Ensure(_), Job::Ensure(_)) => true,
+        (Job::Ensure(_) | Job::Reconfigure(_), Job::Ensure(_) | Job::Reconfigure(_)) => true,
         _ => false,
     };
     if matches!(work.job, Job::Delete) {

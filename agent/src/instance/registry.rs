@@ -59,13 +59,13 @@ impl<H: Host> Registry<H> {
         let living = |id: &InstanceId| records.get(id).is_none_or(|record| record.tombstone.is_none());
         let bindings: Vec<Binding> = present
             .iter()
-            .filter(|(id, _)| living(id))
+            .filter(|(id, instance)| living(id) && !instance.spec.suspended)
             .map(|(id, instance)| Binding { instance_id: *id, network: instance.spec.network })
             .collect();
         shared.host.network_rebuild(&bindings).await?;
         let boot_id = shared.host.inventory().await?.boot_id;
         let off = present.iter().filter(|(id, instance)| {
-            living(id) && instance.spec.power == DesiredPower::On && instance.power == ObservedPower::Off
+            living(id) && instance.spec.effective_power() == DesiredPower::On && instance.power == ObservedPower::Off
         });
         let instances: Vec<InstanceId> = off.map(|(id, _)| *id).collect();
         let rebooted = shared.journal.boot_id().as_deref() != Some(boot_id.as_str());
@@ -145,7 +145,7 @@ impl<H: Host> Registry<H> {
             let known = lock(&self.tasks).get(&id).cloned();
             match (known, &work.job) {
                 (Some(task), _) => task,
-                (None, Job::Ensure(_) | Job::Delete) => self.spawn(Record::new(id), None),
+                (None, Job::Ensure(_) | Job::Reconfigure(_) | Job::Delete) => self.spawn(Record::new(id), None),
                 (None, Job::Power(_) | Job::SetPassword { .. } | Job::EndSessions { .. }) => return Err(plan::absent()),
             }
         };

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use nemordp_types::instance::{DesiredPower, GuestSpec, InstanceSpec, Mark, ObservedPower};
+use nemordp_types::instance::{DesiredPower, Edition, GuestSpec, InstanceSpec, Mark, ObservedPower};
 use nemordp_types::{Failure, InstanceId, Reason};
 use tokio_util::sync::CancellationToken;
 
@@ -30,8 +30,8 @@ pub(super) enum Found {
     Looked(Box<Facts>, Option<Box<HostInstance>>),
     /// The guest agent answers.
     Agent,
-    /// The guest has these names now.
-    Personalised(GuestSpec),
+    /// The guest on this disk has these names now.
+    Personalised(GuestSpec, Edition),
     /// The guest has the ordered address.
     Address(Ipv4Addr),
     /// RDP answers with this certificate.
@@ -43,8 +43,8 @@ pub(super) struct Run<H> {
     pub(super) shared: Arc<Shared<H>>,
     pub(super) work: Work,
     pub(super) step: Step,
-    /// How the guest was personalised before.
-    pub(super) personalised: Option<GuestSpec>,
+    /// How the guest was personalised before, and on which disk.
+    pub(super) personalised: Option<(GuestSpec, Edition)>,
     pub(super) interrupt: CancellationToken,
 }
 
@@ -60,15 +60,24 @@ impl<H: Host> Run<H> {
             Step::Start => done(within(CALL, "starting the domain", host.domain_start(id)).await),
             Step::GuestAgent => self.guest_agent().await,
             Step::Personalise => {
-                let guest = self.wanted().await?.guest;
+                let InstanceSpec { guest, disks, .. } = self.wanted().await?;
                 within(self.shared.boot_timeout, "personalising the guest", host.guest_personalise(id, &guest)).await?;
-                Ok(Found::Personalised(guest))
+                Ok(Found::Personalised(guest, disks.boots()))
             }
             Step::Address => self.address().await,
             Step::RdpAnswer => self.rdp_answer().await,
             Step::WritePower(power) => done(self.write_power(power).await),
             Step::Stop => done(self.stop().await),
             Step::Cut => done(within(CALL, "cutting the power", host.domain_destroy(id)).await),
+            Step::Grow => {
+                let spec = self.wanted().await?;
+                done(within(CALL, "growing the disk", host.disk_grow(id, &spec)).await)
+            }
+            Step::Attach => done(within(CALL, "plugging in the disk", host.disk_attach(id)).await),
+            Step::Tidy => {
+                let spec = self.wanted().await?;
+                done(within(CALL, "removing old disks", host.disk_tidy(id, &spec)).await)
+            }
             Step::Password | Step::Sessions => done(self.account().await),
             Step::Undefine => done(within(CALL, "removing the domain", host.domain_undefine(id)).await),
             Step::Unforward => done(within(CALL, "removing the forwarding", host.network_remove(id)).await),
@@ -83,7 +92,7 @@ impl<H: Host> Run<H> {
     /// The specification that the work wants, or the one that stands in the domain's metadata.
     async fn wanted(&self) -> Result<InstanceSpec, Failure> {
         match &self.work.job {
-            Job::Ensure(spec) => Ok((**spec).clone()),
+            Job::Ensure(spec) | Job::Reconfigure(spec) => Ok((**spec).clone()),
             Job::Power(_) | Job::Delete | Job::SetPassword { .. } | Job::EndSessions { .. } => {
                 let found = within(CALL, "reading the domain", self.shared.host.instance_find(self.id())).await?;
                 found.map(|instance| instance.spec).ok_or_else(plan::absent)
@@ -96,13 +105,24 @@ impl<H: Host> Run<H> {
     }
 
     async fn look(&self) -> Result<Found, Failure> {
-        let found = within(CALL, "reading the domain", self.shared.host.instance_find(self.id())).await?;
-        let personalised = match (&self.work.job, &found) {
-            (Job::Ensure(spec), Some(_)) => self.personalised.as_ref() == Some(&spec.guest),
-            _ => false,
+        let host = &self.shared.host;
+        let found = within(CALL, "reading the domain", host.instance_find(self.id())).await?;
+        let wanted = match (&self.work.job, &found) {
+            (Job::Ensure(spec) | Job::Reconfigure(spec), Some(_)) => Some(&**spec),
+            (Job::Power(_), Some(instance)) => Some(&instance.spec),
+            _ => None,
         };
-        let existing = found.as_ref().map(|i| Existing { spec: i.spec.clone(), power: i.power });
-        Ok(Found::Looked(Box::new(Facts { existing, personalised }), found.map(Box::new)))
+        let personalised = wanted.is_some_and(|spec| {
+            self.personalised.as_ref().is_some_and(|(guest, disk)| *guest == spec.guest && *disk == spec.disks.boots())
+        });
+        let disks = match (&self.work.job, &found) {
+            (Job::Ensure(spec) | Job::Reconfigure(spec), Some(_)) => {
+                within(CALL, "reading the disks", host.disk_list(self.id(), &spec.storage_class)).await?
+            }
+            _ => Vec::new(),
+        };
+        let existing = found.as_ref().map(|i| Existing { spec: i.spec.clone(), power: i.power, disk: i.disk });
+        Ok(Found::Looked(Box::new(Facts { existing, personalised, disks }), found.map(Box::new)))
     }
 
     async fn template(&self) -> Result<Found, Failure> {
@@ -120,13 +140,18 @@ impl<H: Host> Run<H> {
     }
 
     /// The network does not need the disk: its rules are set while the clone is made, and both before the first boot.
+    /// A suspended instance has none.
     async fn disk(&self) -> Result<Found, Failure> {
         let (host, spec, binding) = (&self.shared.host, self.wanted().await?, self.binding().await?);
+        let network = async {
+            if spec.suspended {
+                return Ok(());
+            }
+            within(CALL, "setting the network", host.network_add(&binding)).await
+        };
         self.shared.clones.fetch_add(1, Ordering::Relaxed);
-        let (disk, network) = tokio::join!(
-            within(CLONE, "cloning the disk", host.disk_clone(self.id(), &spec)),
-            within(CALL, "setting the network", host.network_add(&binding)),
-        );
+        let (disk, network) =
+            tokio::join!(within(CLONE, "cloning the disk", host.disk_clone(self.id(), &spec)), network,);
         self.shared.clones.fetch_sub(1, Ordering::Relaxed);
         done(disk.and(network))
     }
@@ -236,7 +261,9 @@ impl<H: Host> Run<H> {
             Job::EndSessions { login, proof_only } => {
                 within(GUEST, "ending sessions", host.guest_end_sessions(id, login, *proof_only)).await
             }
-            Job::Ensure(_) | Job::Power(_) | Job::Delete => Err(Failure::internal("this work has no account")),
+            Job::Ensure(_) | Job::Reconfigure(_) | Job::Power(_) | Job::Delete => {
+                Err(Failure::internal("this work has no account"))
+            }
         }
     }
 

@@ -288,7 +288,7 @@ impl<H: Host> Task<H> {
             shared: Arc::clone(&self.shared),
             work,
             step,
-            personalised: self.record.personalised.clone(),
+            personalised: self.record.personalised.clone().map(|guest| (guest, self.record.personalised_disk)),
             interrupt: self.interrupt.clone(),
         };
         self.running = Some(tokio::spawn(Box::pin(run.run())));
@@ -321,8 +321,8 @@ impl<H: Host> Task<H> {
             Found::Agent => self.observed.agent = true,
             Found::Address(ipv4) => self.observed.ipv4 = Some(ipv4),
             Found::Certificate(certificate) => self.observed.certificate = Some(certificate),
-            Found::Personalised(guest) => {
-                let record = Record { personalised: Some(guest), ..self.record.clone() };
+            Found::Personalised(guest, personalised_disk) => {
+                let record = Record { personalised: Some(guest), personalised_disk, ..self.record.clone() };
                 self.shared.journal.save(&record).await?;
                 self.record = record;
             }

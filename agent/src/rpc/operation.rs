@@ -42,7 +42,9 @@ pub(super) fn ensure(message: v1::EnsureInstanceRequest) -> Result<Work, Failure
     let mutation = mutation(message.mutation)?;
     let spec = message.spec.ok_or_else(|| Failure::field("spec", "say what the instance should be"))?;
     let spec = InstanceSpec::try_from(spec).map_err(|failure| failure.within("spec"))?;
-    Ok(Work { mutation, job: Job::Ensure(Box::new(spec)) })
+    let spec = Box::new(spec);
+    let job = if message.without_guest { Job::Reconfigure(spec) } else { Job::Ensure(spec) };
+    Ok(Work { mutation, job })
 }
 
 pub(super) fn power(message: v1::PowerInstanceRequest) -> Result<Work, Failure> {

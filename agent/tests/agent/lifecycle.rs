@@ -306,7 +306,8 @@ async fn bad_requests_name_their_field() {
     let wanted = Wanted::new(&node.control);
     let mut spec: v1::InstanceSpec = (&wanted.spec).into();
     spec.host_name = "not a name".to_owned();
-    let request = v1::EnsureInstanceRequest { mutation: Some((&wanted.mutation).into()), spec: Some(spec) };
+    let mutation = Some((&wanted.mutation).into());
+    let request = v1::EnsureInstanceRequest { mutation, spec: Some(spec), without_guest: false };
     let failure: Failure =
         nemordp_wire::status::from_status(&node.client().ensure_instance(request).await.unwrap_err());
     assert_eq!(failure.field.as_deref(), Some("spec.host_name"), "{failure:?}");

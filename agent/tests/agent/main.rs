@@ -7,6 +7,7 @@ mod autonomy;
 mod enrollment;
 mod lifecycle;
 mod login;
+mod reconfigure;
 mod restart;
 mod support;
 mod templates;

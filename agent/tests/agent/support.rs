@@ -12,7 +12,7 @@ use arc_swap::ArcSwap;
 use nemordp_agent::config::Config;
 use nemordp_agent::host::sim::SimHost;
 use nemordp_agent::{Running, run};
-use nemordp_types::instance::{DesiredPower, GuestSpec, InstanceSpec, NetworkSpec};
+use nemordp_types::instance::{DesiredPower, DiskSet, GuestSpec, InstanceSpec, NetworkSpec};
 use nemordp_types::operation::{Operation, OperationState};
 use nemordp_types::template::{Personalisation, RdpSecurity};
 use nemordp_types::*;
@@ -397,9 +397,20 @@ impl Node {
     }
 
     pub(crate) async fn ensure(&self, instance: &Wanted) -> Result<Operation, Failure> {
+        self.send(instance, false).await
+    }
+
+    /// The same, whether the guest answers or not.
+    pub(crate) async fn reconfigured(&self, instance: &Wanted) -> Result<Operation, Failure> {
+        let operation = self.send(instance, true).await?;
+        self.outcome(operation).await
+    }
+
+    async fn send(&self, instance: &Wanted, without_guest: bool) -> Result<Operation, Failure> {
         let request = v1::EnsureInstanceRequest {
             mutation: Some((&instance.mutation).into()),
             spec: Some((&instance.spec).into()),
+            without_guest,
         };
         read(self.client().ensure_instance(request).await)
     }
@@ -509,6 +520,8 @@ impl Wanted {
                 endpoint: Endpoint { address: [127, 0, 0, 1].into(), port: free_port() },
             },
             power: DesiredPower::On,
+            suspended: false,
+            disks: DiskSet::default(),
         };
         let mutation = Mutation {
             operation_id: OperationId::new(&SystemClock, &SystemEntropy),

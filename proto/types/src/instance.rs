@@ -63,6 +63,46 @@ pub struct GuestSpec {
     pub keyboard: Option<KeyboardLayout>,
 }
 
+/// Which of an instance's disks is meant: the generation whose wish had it made; 0 is the one that its order had made.
+/// Two wishes never share one, so a disk that is half-made or no longer wanted is never taken for another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Edition(pub u64);
+
+/// The disks of an instance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+pub struct DiskSet {
+    /// Its own.
+    pub system: Edition,
+    /// The rescue system's; as long as there is one it boots from it, and its own is the second disk.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rescue: Option<Edition>,
+    /// One that is not used any more, kept until the change that replaced it is final.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kept: Option<Edition>,
+}
+
+impl DiskSet {
+    /// The disk that it boots from.
+    #[must_use]
+    pub const fn boots(&self) -> Edition {
+        match self.rescue {
+            Some(rescue) => rescue,
+            None => self.system,
+        }
+    }
+
+    /// Whether that disk must stay.
+    #[must_use]
+    pub fn needs(&self, edition: Edition) -> bool {
+        edition == self.system || Some(edition) == self.rescue || Some(edition) == self.kept
+    }
+
+    fn is_first(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
 /// All that is wanted of an instance on a node. Never holds a password.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct InstanceSpec {
@@ -82,8 +122,22 @@ pub struct InstanceSpec {
     pub network: NetworkSpec,
     /// Name, account, time zone, keyboard.
     pub guest: GuestSpec,
-    /// Whether it should run.
+    /// Whether the customer wants it to run.
     pub power: DesiredPower,
+    /// Off the network and off power, whatever the customer wants, and kept.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub suspended: bool,
+    /// Which disks it has.
+    #[serde(default, skip_serializing_if = "DiskSet::is_first")]
+    pub disks: DiskSet,
+}
+
+impl InstanceSpec {
+    /// Whether it should run now: a suspended one is off, whatever the customer wants.
+    #[must_use]
+    pub const fn effective_power(&self) -> DesiredPower {
+        if self.suspended { DesiredPower::Off } else { self.power }
+    }
 }
 
 /// Our mark on a domain: without it nothing is ever changed.

@@ -80,7 +80,7 @@ reasons! {
     UnknownTemplate = "unknown_template", Permanent;
     /// No node or cloud has this region.
     UnknownRegion = "unknown_region", Permanent;
-    /// The plan's disk is smaller than the template.
+    /// The disk is smaller than the template, or than it is already.
     DiskTooSmall = "disk_too_small", Permanent;
     // capacity
     /// Nothing fits, neither on a node nor on a cloud.

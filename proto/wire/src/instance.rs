@@ -1,7 +1,7 @@
 //! Instances on the wire.
 
 use nemordp_types::instance::{
-    DesiredPower, GuestSpec, InstanceSpec, InstanceStatus, NetworkSpec, ObservedPower, PowerAction,
+    DesiredPower, DiskSet, Edition, GuestSpec, InstanceSpec, InstanceStatus, NetworkSpec, ObservedPower, PowerAction,
 };
 use nemordp_types::{
     Bytes, Endpoint, Failure, Fence, Generation, GiB, HostName, KeyboardLayout, LoginName, MacAddr, MiB, Pair,
@@ -56,7 +56,28 @@ impl From<&InstanceSpec> for v1::InstanceSpec {
             time_zone: spec.guest.time_zone.as_ref().map(ToString::to_string).unwrap_or_default(),
             keyboard: spec.guest.keyboard.as_ref().map(ToString::to_string).unwrap_or_default(),
             power: power.into(),
+            suspended: spec.suspended,
+            disks: Some((&spec.disks).into()),
         }
+    }
+}
+
+impl From<&DiskSet> for v1::DiskSet {
+    fn from(disks: &DiskSet) -> Self {
+        let number = |edition: Edition| edition.0;
+        Self { system: disks.system.0, rescue: disks.rescue.map(number), kept: disks.kept.map(number) }
+    }
+}
+
+impl TryFrom<v1::DiskSet> for DiskSet {
+    type Error = Failure;
+
+    fn try_from(message: v1::DiskSet) -> Result<Self, Failure> {
+        let v1::DiskSet { system, rescue, kept } = message;
+        if rescue == Some(system) {
+            return Err(Failure::field("rescue", "use another edition than the system disk's"));
+        }
+        Ok(Self { system: Edition(system), rescue: rescue.map(Edition), kept: kept.map(Edition) })
     }
 }
 
@@ -110,6 +131,11 @@ impl TryFrom<v1::InstanceSpec> for InstanceSpec {
                 keyboard: optional(message.keyboard, KeyboardLayout::new)?,
             },
             power,
+            suspended: message.suspended,
+            disks: match message.disks {
+                Some(disks) => DiskSet::try_from(disks).map_err(|failure| failure.within("disks"))?,
+                None => DiskSet::default(),
+            },
         })
     }
 }

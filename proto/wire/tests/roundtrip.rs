@@ -3,7 +3,9 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use nemordp_types::guest::{Account, AccountState, GuestSession, LoginRefusal};
-use nemordp_types::instance::{DesiredPower, GuestSpec, InstanceSpec, InstanceStatus, NetworkSpec, ObservedPower};
+use nemordp_types::instance::{
+    DesiredPower, DiskSet, Edition, GuestSpec, InstanceSpec, InstanceStatus, NetworkSpec, ObservedPower,
+};
 use nemordp_types::node::{Acceleration, EndpointPool, NodeInventory, NodeLoad, PoolInventory};
 use nemordp_types::operation::{Operation, OperationKind, OperationState, Stage};
 use nemordp_types::template::{Personalisation, RdpSecurity};
@@ -49,6 +51,12 @@ fn spec(seed: u64, last: u8, port: u16, tls: bool) -> InstanceSpec {
             keyboard: (!tls).then(|| "de".parse().unwrap()),
         },
         power: if tls { DesiredPower::On } else { DesiredPower::Off },
+        suspended: !tls,
+        disks: if tls {
+            DiskSet::default()
+        } else {
+            DiskSet { system: Edition(4), rescue: Some(Edition(9)), kept: Some(Edition::default()) }
+        },
     }
 }
 

@@ -117,6 +117,16 @@ pub async fn is_read_only(path: &Path) -> bool {
     tokio::fs::metadata(path).await.is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o222 == 0)
 }
 
+/// The names of the files in a directory; names that are not UTF-8 are nobody's of ours.
+pub async fn names(directory: &Path) -> Result<Vec<String>, Failure> {
+    let mut found = Vec::new();
+    let mut entries = tokio::fs::read_dir(directory).await.map_err(|error| failed("list", directory, &error))?;
+    while let Some(entry) = entries.next_entry().await.map_err(|error| failed("list", directory, &error))? {
+        found.extend(entry.file_name().into_string().ok());
+    }
+    Ok(found)
+}
+
 /// Digests of the read-only files that are named by one.
 pub async fn read_only_templates(directory: &Path) -> Result<Vec<TemplateDigest>, Failure> {
     let mut found = Vec::new();

@@ -2,11 +2,13 @@
 //!
 //! ```text
 //! <template_dir>/<digest>.qcow2        read-only once it was adopted
-//! <pool>/<instance>.qcow2              overlay over a template
+//! <pool>/<instance>.qcow2              overlay over a template: the first disk
+//! <pool>/<instance>.<edition>.qcow2    a later one: reinstalled, or a rescue system's
 //! <pool>/<instance>.seed.img           first-boot settings, only for cloud-init
 //! <pool>/<instance>.*.part             half-made; removed when the agent opens the pool
 //! ```
 
+mod edition;
 pub mod file;
 pub mod qemu_img;
 
@@ -14,6 +16,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use nemordp_types::instance::Edition;
 use nemordp_types::{Bytes, Failure, InstanceId, Reason, StorageClass, Template, TemplateDigest};
 use tokio::sync::Semaphore;
 
@@ -125,11 +128,16 @@ impl Disks {
         self.pool(class).map(|pool| pool.bypasses_cache)
     }
 
-    /// Where an instance's files lie.
-    pub fn files(&self, instance: InstanceId, class: &StorageClass) -> Result<InstanceFiles, Failure> {
+    /// Where an instance's files lie: its seed, and the disk of an edition.
+    pub fn files(
+        &self,
+        instance: InstanceId,
+        class: &StorageClass,
+        edition: Edition,
+    ) -> Result<InstanceFiles, Failure> {
         let path = &self.pool(class)?.path;
         Ok(InstanceFiles {
-            disk: path.join(format!("{instance}.qcow2")),
+            disk: path.join(edition::file_name(instance, edition)),
             seed: path.join(format!("{instance}.seed.img")),
         })
     }
@@ -174,11 +182,12 @@ impl Disks {
         &self,
         instance: InstanceId,
         class: &StorageClass,
+        edition: Edition,
         template: &Template,
         size: Bytes,
     ) -> Result<(), Failure> {
         let pool = self.pool(class)?;
-        let files = self.files(instance, class)?;
+        let files = self.files(instance, class, edition)?;
         if size < template.virtual_size {
             let least = template.virtual_size.to_gib_ceil();
             return Err(Failure::new(Reason::DiskTooSmall, format!("the template needs a disk of at least {least}"))
@@ -194,7 +203,7 @@ impl Disks {
                 .with_context(base.display()));
         }
         self.require_room(class, &pool.path).await?;
-        let part = pool.path.join(format!("{instance}.qcow2.part"));
+        let part = files.disk.with_added_extension("part");
         file::remove(&part).await?;
         let size_text = size.0.to_string();
         let made = self.qemu_img(&qemu_img::create_overlay(utf8(&base)?, utf8(&part)?, &size_text)).await;
@@ -217,8 +226,8 @@ impl Disks {
 
     /// Writes an instance's seed in one step.
     pub async fn write_seed(&self, instance: InstanceId, class: &StorageClass, image: &[u8]) -> Result<(), Failure> {
-        let files = self.files(instance, class)?;
-        let part = self.pool(class)?.path.join(format!("{instance}.seed.img.part"));
+        let files = self.files(instance, class, Edition::default())?;
+        let part = files.seed.with_added_extension("part");
         file::write(&part, image).await.map_err(|failure| full_disk(failure, class))?;
         file::finish(&part, &files.seed, &self.owner).await.map_err(|failure| full_disk(failure, class))
     }
@@ -228,12 +237,10 @@ impl Disks {
         let pool = self.pool(class)?;
         // Behind the clones: one that is under way for this instance ends first, and leaves nothing behind.
         let _turn = pool.turns.acquire().await.map_err(Failure::internal)?;
-        let files = self.files(instance, class)?;
-        for path in [&files.disk, &files.seed] {
-            file::remove(path).await?;
-            file::remove(&path.with_added_extension("part")).await?;
-        }
-        Ok(())
+        self.remove_all(instance, class).await?;
+        let seed = self.files(instance, class, Edition::default())?.seed;
+        file::remove(&seed).await?;
+        file::remove(&seed.with_added_extension("part")).await
     }
 
     async fn qemu_img(&self, arguments: &[&str]) -> Result<String, Failure> {

@@ -57,6 +57,12 @@ pub fn create_overlay<'a>(template: &'a str, overlay: &'a str, size: &'a str) ->
     vec!["create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", template, overlay, size]
 }
 
+/// Arguments that grow a disk; without `--shrink` the program refuses to make one smaller.
+#[must_use]
+pub fn grow<'a>(disk: &'a str, size: &'a str) -> Vec<&'a str> {
+    vec!["resize", "-q", "-f", "qcow2", disk, size]
+}
+
 /// Size of the disk that a qcow2 header announces (the specification's bytes 0 to 31); none when it is not qcow2.
 #[must_use]
 pub fn virtual_size(header: &[u8]) -> Option<Bytes> {

@@ -35,6 +35,11 @@ pub struct Surroundings<'a> {
     pub bridge: &'a str,
 }
 
+/// Where a rescue system finds the instance's own disk; the seed may have the second place.
+pub const OWN_DISK_TARGET: &str = "vdc";
+/// What a rescue system calls that disk: `/dev/disk/by-id/virtio-own`.
+const OWN_DISK_SERIAL: &str = "own";
+
 /// Name of an instance's domain.
 #[must_use]
 pub fn domain_name(instance: InstanceId) -> String {
@@ -64,7 +69,7 @@ pub fn domain_xml(mark: &Mark, spec: &InstanceSpec, around: &Surroundings<'_>) -
         .child(cpu(kvm, spec.vcpu.0))
         .child(clock())
         .child(Element::new("on_poweroff").content("destroy"))
-        .child(Element::new("on_reboot").content("restart"))
+        .child(Element::new("on_reboot").content(on_reboot(spec)))
         .child(Element::new("on_crash").content("destroy"))
         .child(devices(spec, around, kvm));
     Ok(domain.render())
@@ -104,6 +109,11 @@ fn cpu(kvm: bool, vcpu: u32) -> Element {
         .with(features.map(|name| Element::new("feature").attr("policy", "require").attr("name", name)))
 }
 
+/// A rescue system that reboots by itself would boot beside the instance's own disk: it is off instead, and started anew.
+const fn on_reboot(spec: &InstanceSpec) -> &'static str {
+    if spec.disks.rescue.is_some() { "destroy" } else { "restart" }
+}
+
 fn clock() -> Element {
     let timer = |name: &str| Element::new("timer").attr("name", name);
     Element::new("clock")
@@ -121,7 +131,7 @@ fn devices(spec: &InstanceSpec, around: &Surroundings<'_>, kvm: bool) -> Element
     };
     Element::new("devices")
         .with(emulator)
-        .child(disk(around, kvm))
+        .child(disk(around.disk, kvm && around.bypasses_cache, "vda"))
         .with(seed)
         .child(Element::new("controller").attr("type", "usb").attr("model", "none"))
         .child(interface(spec, around.bridge))
@@ -141,8 +151,7 @@ fn devices(spec: &InstanceSpec, around: &Surroundings<'_>, kvm: bool) -> Element
 
 /// Both caches are safe: what the guest flushed is on the disk. Past the page cache is quicker where a processor is not
 /// emulated; under emulation the page cache is.
-fn disk(around: &Surroundings<'_>, kvm: bool) -> Element {
-    let direct = kvm && around.bypasses_cache;
+fn disk(path: &Path, direct: bool, target: &str) -> Element {
     let driver = Element::new("driver").attr("name", "qemu").attr("type", "qcow2");
     let driver =
         if direct { driver.attr("cache", "none").attr("io", "native") } else { driver.attr("cache", "writeback") };
@@ -151,8 +160,14 @@ fn disk(around: &Surroundings<'_>, kvm: bool) -> Element {
         .attr("type", "file")
         .attr("device", "disk")
         .child(driver)
-        .child(Element::new("source").attr("file", around.disk.display()))
-        .child(Element::new("target").attr("dev", "vda").attr("bus", "virtio"))
+        .child(Element::new("source").attr("file", path.display()))
+        .child(Element::new("target").attr("dev", target).attr("bus", "virtio"))
+}
+
+/// The instance's own disk as it is plugged into a rescue system; `direct`: past the page cache.
+#[must_use]
+pub fn own_disk(path: &Path, direct: bool) -> String {
+    disk(path, direct, OWN_DISK_TARGET).child(Element::new("serial").content(OWN_DISK_SERIAL)).render()
 }
 
 fn seed(path: &Path) -> Element {
@@ -198,7 +213,7 @@ fn balloon(kvm: bool) -> Element {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use nemordp_types::instance::{DesiredPower, GuestSpec, NetworkSpec};
+    use nemordp_types::instance::{DesiredPower, DiskSet, GuestSpec, NetworkSpec};
     use nemordp_types::template::RdpSecurity;
     use nemordp_types::{
         Bytes, Endpoint, Generation, GiB, HostName, InstallationId, KeyboardLayout, LoginName, MacAddr, MiB, OrderId,
@@ -243,6 +258,8 @@ pub(super) mod tests {
                 keyboard: Some(KeyboardLayout::new("de").unwrap()),
             },
             power: DesiredPower::On,
+            suspended: false,
+            disks: DiskSet::default(),
         }
     }
 
@@ -268,6 +285,17 @@ pub(super) mod tests {
             let xml = domain_xml(&mark(), &spec(personalisation), &around(acceleration)).unwrap();
             crate::host::golden::assert_golden(wanted, &xml);
         }
+    }
+
+    #[test]
+    fn a_rescue_system_does_not_boot_beside_the_own_disk() {
+        let mut rescued = spec(Personalisation::GuestAgent);
+        rescued.disks.rescue = Some(nemordp_types::instance::Edition(9));
+        let xml = domain_xml(&mark(), &rescued, &around(Acceleration::Kvm)).unwrap();
+        assert!(xml.contains("<on_reboot>destroy</on_reboot>"), "{xml}");
+        assert!(!xml.contains(OWN_DISK_TARGET), "the own disk is plugged in after the boot, never defined: {xml}");
+        let own = own_disk(Path::new("/pool/disk.qcow2"), true);
+        crate::host::golden::assert_golden("own-disk-of-a-rescued-domain.xml", &own);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use nemordp_types::instance::{InstanceSpec, Mark, ObservedPower};
+use nemordp_types::instance::{DiskSet, InstanceSpec, Mark, ObservedPower};
 use nemordp_types::template::Personalisation;
 use nemordp_types::{Failure, InstanceId, Reason};
 use virt::connect::Connect;
@@ -17,7 +17,7 @@ use virt::sys;
 use super::LibvirtHost;
 use super::domain_xml::{self, Surroundings, domain_name};
 use super::error;
-use super::parse::{OurDomain, our_domain};
+use super::parse::{self, OurDomain, our_domain};
 use crate::host::HostInstance;
 use crate::host::disk::qemu_img::virtual_size_of;
 use crate::host::seed;
@@ -98,9 +98,10 @@ impl LibvirtHost {
     }
 
     async fn observed(&self, ours: OurDomain, power: ObservedPower) -> HostInstance {
-        let disk = match &ours.disk {
-            Some(path) => virtual_size_of(path).await,
-            None => nemordp_types::Bytes::ZERO,
+        let (spec, id) = (&ours.spec, ours.mark.instance_id);
+        let disk = match self.disks.files(id, &spec.storage_class, spec.disks.system) {
+            Ok(files) => virtual_size_of(&files.disk).await,
+            Err(_) => nemordp_types::Bytes::ZERO,
         };
         let started_at = if is_active(power) { self.started_at(ours.mark.instance_id).await } else { None };
         HostInstance { mark: ours.mark, spec: ours.spec, power, started_at, vcpu: ours.vcpu, memory: ours.memory, disk }
@@ -151,10 +152,45 @@ impl LibvirtHost {
         match self.look(instance).await? {
             Found::Foreign => Err(not_ours(instance)),
             Found::Ours(found) if is_active(found.2) => {
-                Err(Failure::new(Reason::Conflict, "the instance runs; stop it before its disk is removed"))
+                Err(Failure::new(Reason::Conflict, "the instance runs; stop it before its disk is changed"))
             }
             Found::Ours(_) | Found::Nothing => Ok(()),
         }
+    }
+
+    /// Refuses unless the domain that stands here, and the guest that runs, use nothing but these disks.
+    pub(super) async fn require_defined_on(&self, instance: InstanceId, disks: &DiskSet) -> Result<(), Failure> {
+        match self.look(instance).await? {
+            Found::Foreign => Err(not_ours(instance)),
+            Found::Ours(found) if !disks.needs(found.1.spec.disks.boots()) => {
+                Err(Failure::new(Reason::Conflict, "the instance boots from a disk that is to be removed"))
+            }
+            Found::Ours(_) | Found::Nothing => Ok(()),
+        }
+    }
+
+    /// Plugs an instance's own disk into its rescue system, which runs. It is plugged in live and never defined: two
+    /// clones of one template have the same file system label, and a system that is still booting could take the wrong one.
+    pub(super) async fn attach_own_disk(&self, instance: InstanceId) -> Result<(), Failure> {
+        let _lock = self.connection.lock_domain(instance).await;
+        let (_, ours, power) = self.ours(instance).await?;
+        if ours.spec.disks.rescue.is_none() || !is_active(power) {
+            return Ok(());
+        }
+        let class = &ours.spec.storage_class;
+        let own = self.disks.files(instance, class, ours.spec.disks.system)?.disk;
+        let kvm = self.settings.acceleration == nemordp_types::node::Acceleration::Kvm;
+        let xml = domain_xml::own_disk(&own, kvm && self.disks.bypasses_cache(class)?);
+        self.connection
+            .call(move |connect| {
+                let domain = Domain::lookup_by_uuid(connect, instance.as_uuid())?;
+                let running = domain.get_xml_desc(0)?;
+                if parse::has_disk(&running, domain_xml::OWN_DISK_TARGET) {
+                    return Ok(());
+                }
+                domain.attach_device_flags(&xml, sys::VIR_DOMAIN_AFFECT_LIVE).map(drop)
+            })
+            .await
     }
 
     pub(super) async fn define(&self, mark: &Mark, spec: &InstanceSpec) -> Result<(), Failure> {
@@ -174,7 +210,7 @@ impl LibvirtHost {
             }
             Personalisation::GuestAgent => {}
         }
-        let files = self.disks.files(instance, &spec.storage_class)?;
+        let files = self.disks.files(instance, &spec.storage_class, spec.disks.boots())?;
         let serial_log = self.serial_log(instance);
         let xml = domain_xml::domain_xml(
             mark,

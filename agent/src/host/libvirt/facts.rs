@@ -94,7 +94,8 @@ impl LibvirtHost {
     }
 
     async fn allocated(&self, instance: &HostInstance) -> u64 {
-        let files = self.disks.files(instance.mark.instance_id, &instance.spec.storage_class);
+        let (spec, id) = (&instance.spec, instance.mark.instance_id);
+        let files = self.disks.files(id, &spec.storage_class, spec.disks.system);
         let Ok(files) = files else { return 0 };
         tokio::fs::metadata(files.disk).await.map_or(0, |found| found.blocks().saturating_mul(512))
     }

@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use nemordp_types::guest::{Account, GuestSession};
-use nemordp_types::instance::{GuestSpec, InstanceSpec, Mark};
+use nemordp_types::instance::{Edition, GuestSpec, InstanceSpec, Mark};
 use nemordp_types::node::{NodeInventory, NodeLoad};
 use nemordp_types::{Failure, InstallationId, InstanceId, LoginName, StorageClass, Template, TemplateDigest};
 use secrecy::SecretString;
@@ -115,7 +115,31 @@ impl Host for LibvirtHost {
     }
 
     async fn disk_clone(&self, instance: InstanceId, spec: &InstanceSpec) -> Result<(), Failure> {
-        self.disks.clone_template(instance, &spec.storage_class, &spec.template, spec.disk.into()).await
+        let (class, template) = (&spec.storage_class, &spec.template);
+        for edition in [Some(spec.disks.system), spec.disks.rescue].into_iter().flatten() {
+            self.disks.clone_template(instance, class, edition, template, spec.disk.into()).await?;
+        }
+        Ok(())
+    }
+
+    async fn disk_list(&self, instance: InstanceId, storage_class: &StorageClass) -> Result<Vec<Edition>, Failure> {
+        self.disks.editions(instance, storage_class).await
+    }
+
+    async fn disk_grow(&self, instance: InstanceId, spec: &InstanceSpec) -> Result<(), Failure> {
+        let _lock = self.connection.lock_domain(instance).await;
+        self.require_disk_unused(instance).await?;
+        self.disks.grow(instance, &spec.storage_class, spec.disks.system, spec.disk.into()).await
+    }
+
+    async fn disk_tidy(&self, instance: InstanceId, spec: &InstanceSpec) -> Result<(), Failure> {
+        let _lock = self.connection.lock_domain(instance).await;
+        self.require_defined_on(instance, &spec.disks).await?;
+        self.disks.tidy(instance, &spec.storage_class, &spec.disks).await
+    }
+
+    async fn disk_attach(&self, instance: InstanceId) -> Result<(), Failure> {
+        self.attach_own_disk(instance).await
     }
 
     async fn disk_delete(&self, instance: InstanceId, storage_class: &StorageClass) -> Result<(), Failure> {

@@ -70,6 +70,15 @@ fn disk(domain: &Element) -> Option<PathBuf> {
     first.next()?.find("source")?.get("file").map(PathBuf::from)
 }
 
+/// Whether a description has a disk at this place.
+#[must_use]
+pub fn has_disk(xml: &str, target: &str) -> bool {
+    let Ok(domain) = Element::parse(xml) else { return false };
+    let devices = domain.find("devices").into_iter().flat_map(|devices| &devices.children);
+    let mut targets = devices.filter(|device| device.name == "disk").filter_map(|disk| disk.find("target"));
+    targets.any(|found| found.get("dev") == Some(target))
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::domain_xml::domain_xml;

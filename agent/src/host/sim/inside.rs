@@ -40,8 +40,9 @@ impl Machine {
 
     pub(super) fn personalise(&self, id: InstanceId, guest: &GuestSpec) -> Result<(), Failure> {
         self.guest(id, |instance| {
-            instance.host_name = Some(guest.host_name.to_string());
-            instance.account.create(&guest.login_name);
+            let disk = instance.boots_mut()?;
+            disk.host_name = Some(guest.host_name.to_string());
+            disk.account.create(&guest.login_name);
             Ok(())
         })
     }
@@ -49,7 +50,7 @@ impl Machine {
     pub(super) fn rdp_certificate(&self, id: InstanceId) -> Result<Option<[u8; 32]>, Failure> {
         self.agent(id)?;
         let world = self.world();
-        let rdp = world.instances.get(&id).and_then(|instance| instance.rdp.as_ref());
+        let rdp = world.instances.get(&id).and_then(|instance| instance.boots()?.rdp.as_ref());
         // Without an RDP server there still is a fingerprint to report, the same for each start.
         Ok(Some(rdp.map_or_else(|| Sha256::digest(id.as_uuid().as_bytes()).into(), RdpServer::fingerprint)))
     }
@@ -66,26 +67,33 @@ impl Machine {
             password.clone()
         };
         self.guest(id, |instance| {
-            if instance.account.login().is_none_or(|known| known != *login) {
+            let account = &instance.boots_mut()?.account;
+            if account.login().is_none_or(|known| known != *login) {
                 return Err(Failure::new(Reason::GuestAgentFailure, format!("the guest has no account {login}"))
                     .with_field("login_name"));
             }
-            instance.account.set(login, stored);
+            account.set(login, stored);
             Ok(())
         })
     }
 
     pub(super) fn account(&self, id: InstanceId, login: &LoginName, since: Timestamp) -> Result<AccountView, Failure> {
         self.guest(id, |instance| {
-            let known = instance.account.login().is_some_and(|known| known == *login);
-            let state = match (known, instance.account.credential()) {
+            let account = &instance.boots_mut()?.account;
+            let known = account.login().is_some_and(|known| known == *login);
+            let state = match (known, account.credential()) {
                 (false, _) => AccountState::Missing,
                 (true, None) => AccountState::Locked,
                 (true, Some(_)) => AccountState::Usable,
             };
-            let last_refusal = instance.account.refused_since(since).then_some(LoginRefusal::Authentication);
+            let last_refusal = account.refused_since(since).then_some(LoginRefusal::Authentication);
             Ok(AccountView { login_name: login.clone(), state, last_refusal })
         })
+    }
+
+    /// The name that the guest has given itself.
+    pub(super) fn host_name(&self, id: InstanceId) -> Option<String> {
+        self.world().instances.get(&id).and_then(|instance| instance.boots()?.host_name.clone())
     }
 
     /// Grows with the time that a guest has run, so that a scrape shows something that moves.

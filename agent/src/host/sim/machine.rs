@@ -4,13 +4,13 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use nemordp_types::instance::{InstanceSpec, Mark, NetworkSpec};
+use nemordp_types::instance::{Edition, InstanceSpec, Mark, NetworkSpec};
 use nemordp_types::node::{Acceleration, NodeInventory, PoolInventory};
 use nemordp_types::{Bytes, Clock, Failure, GiB, InstanceId, Reason, StorageClass, Template, TemplateDigest};
 use tokio::time::Instant;
 
 use super::fault::SimFaults;
-use super::guest::{GuestDisk, RdpServer};
+use super::guest::RdpServer;
 use super::state::{Disk, Domain, Instance, Listening, Saved, World};
 use super::{absent, rdp};
 use crate::config::{NetworkConfig, SimConfig, SimPool};
@@ -40,6 +40,10 @@ fn broken(path: &Path, error: &dyn std::fmt::Display) -> Failure {
 
 fn not_ours() -> Failure {
     Failure::new(Reason::NotOurs, "a domain of this name does not carry this installation's mark: it is left alone")
+}
+
+fn no_room() -> Failure {
+    Failure::new(Reason::DiskFull, "the pool has no room for the disk: make room, or place it elsewhere")
 }
 
 impl Machine {
@@ -87,20 +91,13 @@ impl Machine {
         use std::io::Write as _;
         use std::os::unix::fs::OpenOptionsExt as _;
         let path = self.folder.join(format!("{id}.json"));
-        if instance.disk.is_none() && instance.domain.is_none() {
+        if instance.is_nothing() {
             return match std::fs::remove_file(&path) {
                 Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(broken(&path, &error)),
                 Ok(()) | Err(_) => Ok(()),
             };
         }
-        let guest = GuestDisk {
-            login: instance.account.login(),
-            password: instance.account.clear_text(),
-            host_name: instance.host_name.clone(),
-            rdp: instance.rdp.clone(),
-        };
-        let saved = Saved { disk: instance.disk.clone(), domain: instance.domain.clone(), guest };
-        let text = serde_json::to_vec(&saved).map_err(|error| broken(&path, &error))?;
+        let text = serde_json::to_vec(&instance.save()).map_err(|error| broken(&path, &error))?;
         let beside = path.with_extension("beside");
         let written = || {
             let mut file =
@@ -125,7 +122,7 @@ impl Machine {
             self.save(id, instance)?;
             self.follow(instance, bound);
         }
-        if instance.disk.is_none() && instance.domain.is_none() {
+        if instance.is_nothing() {
             world.instances.remove(&id);
         }
         result
@@ -133,7 +130,8 @@ impl Machine {
 
     /// The RDP server listens while the guest runs and its port is forwarded.
     fn follow(&self, instance: &mut Instance, bound: Option<NetworkSpec>) {
-        let (Some(bound), Some(boots_at), Some(rdp)) = (bound, instance.boots_at, &instance.rdp) else {
+        let disk = instance.boots().and_then(|disk| Some((disk.rdp.clone()?, Arc::clone(&disk.account))));
+        let (Some(bound), Some(boots_at), Some((rdp, account))) = (bound, instance.boots_at, disk) else {
             instance.server = None;
             return;
         };
@@ -145,7 +143,7 @@ impl Machine {
             return;
         }
         let address = bound.endpoint.socket_addr();
-        match rdp::Server::new(address, rdp, Arc::clone(&instance.account), Arc::clone(&self.clock)) {
+        match rdp::Server::new(address, &rdp, account, Arc::clone(&self.clock)) {
             Ok(server) => {
                 let task = tokio::spawn(async move {
                     tokio::time::sleep_until(boots_at).await;
@@ -162,7 +160,7 @@ impl Machine {
     pub(super) fn inventory(&self) -> Result<NodeInventory, Failure> {
         let world = self.world();
         let pools = self.pools.iter().map(|pool| {
-            let reserved: u64 = world.reserved(&pool.storage_class);
+            let reserved: u64 = world.reserved(&pool.storage_class, None);
             let physical = Bytes::from(pool.size_gib);
             PoolInventory {
                 storage_class: pool.storage_class.clone(),
@@ -238,7 +236,10 @@ impl Machine {
     }
 
     pub(super) async fn disk_clone(&self, id: InstanceId, spec: &InstanceSpec) -> Result<(), Failure> {
-        if self.world().instances.get(&id).is_some_and(|instance| instance.disk.is_some()) {
+        let wanted = [Some(spec.disks.system), spec.disks.rescue].into_iter().flatten();
+        let there = self.disk_list(id, &spec.storage_class);
+        let missing: Vec<Edition> = wanted.filter(|edition| !there.contains(edition)).collect();
+        if missing.is_empty() {
             return Ok(());
         }
         tokio::time::sleep(Duration::from_millis(self.config.clone_delay_ms)).await;
@@ -253,27 +254,71 @@ impl Machine {
             let pool = self.pools.iter().find(|pool| pool.storage_class == spec.storage_class).ok_or_else(|| {
                 Failure::field("storage_class", "this node has no such pool: use one of its inventory")
             })?;
-            if self.faults.is_disk_full() || world.reserved(&spec.storage_class) + spec.disk.0 > pool.size_gib.0 {
-                return Err(Failure::new(
-                    Reason::DiskFull,
-                    "the pool has no room for the disk: make room, or place it elsewhere",
-                ));
+            let others = world.reserved(&spec.storage_class, Some(id));
+            if self.faults.is_disk_full() || others + spec.disk.0 > pool.size_gib.0 {
+                return Err(no_room());
             }
         }
-        let disk = Disk { storage_class: spec.storage_class.clone(), size: spec.disk };
         self.change(id, |instance| {
-            instance.disk.get_or_insert(disk);
+            for edition in missing {
+                let fresh = || Disk::fresh(spec.storage_class.clone(), spec.disk);
+                instance.disks.entry(edition).or_insert_with(fresh);
+            }
             Ok(())
         })
     }
 
-    pub(super) fn disk_delete(&self, id: InstanceId, class: &StorageClass) -> Result<(), Failure> {
+    pub(super) fn disk_list(&self, id: InstanceId, class: &StorageClass) -> Vec<Edition> {
+        let world = self.world();
+        let disks = world.instances.get(&id).into_iter().flat_map(|instance| &instance.disks);
+        disks.filter(|(_, disk)| disk.storage_class == *class).map(|(edition, _)| *edition).collect()
+    }
+
+    pub(super) fn disk_grow(&self, id: InstanceId, spec: &InstanceSpec) -> Result<(), Failure> {
+        self.require_off(id)?;
         self.change(id, |instance| {
-            if instance.disk.as_ref().is_some_and(|disk| disk.storage_class == *class) {
-                instance.disk = None;
+            if self.faults.is_disk_full() {
+                return Err(no_room());
+            }
+            if let Some(disk) = instance.disks.get_mut(&spec.disks.system) {
+                disk.size = disk.size.max(spec.disk);
             }
             Ok(())
         })
+    }
+
+    pub(super) fn disk_tidy(&self, id: InstanceId, spec: &InstanceSpec) -> Result<(), Failure> {
+        self.change(id, |instance| {
+            instance.disks.retain(|edition, _| spec.disks.needs(*edition));
+            Ok(())
+        })
+    }
+
+    pub(super) fn disk_attach(&self, id: InstanceId) -> Result<(), Failure> {
+        self.change(id, |instance| {
+            let rescued = instance.running().is_some_and(|domain| domain.spec.disks.rescue.is_some());
+            instance.attached = rescued;
+            Ok(())
+        })
+    }
+
+    /// Whether a rescue system sees the instance's own disk.
+    pub(super) fn is_attached(&self, id: InstanceId) -> bool {
+        self.world().instances.get(&id).is_some_and(|instance| instance.attached)
+    }
+
+    pub(super) fn disk_delete(&self, id: InstanceId, class: &StorageClass) -> Result<(), Failure> {
+        self.change(id, |instance| {
+            instance.disks.retain(|_, disk| disk.storage_class != *class);
+            Ok(())
+        })
+    }
+
+    fn require_off(&self, id: InstanceId) -> Result<(), Failure> {
+        match self.world().instances.get(&id).and_then(Instance::running) {
+            Some(_) => Err(Failure::new(Reason::HostFailure, "the domain runs: cut its power first")),
+            None => Ok(()),
+        }
     }
 
     // === domains ===
@@ -294,7 +339,7 @@ impl Machine {
         let id = mark.instance_id;
         self.ours(id)?;
         self.change(id, |instance| {
-            if instance.disk.is_none() {
+            if !instance.disks.contains_key(&spec.disks.boots()) {
                 return Err(Failure::new(Reason::HostFailure, "the domain has no disk"));
             }
             let started_at = instance.domain.as_ref().and_then(|domain| domain.started_at);
@@ -325,9 +370,11 @@ impl Machine {
                 return Ok(());
             }
             domain.started_at = Some(now);
+            let name = domain.spec.guest.host_name.clone();
             instance.boots_at = boots_at;
-            if with_rdp && instance.rdp.is_none() {
-                instance.rdp = Some(RdpServer::new(domain.spec.guest.host_name.as_str())?);
+            let disk = instance.boots_mut()?;
+            if with_rdp && disk.rdp.is_none() {
+                disk.rdp = Some(RdpServer::new(name.as_str())?);
             }
             Ok(())
         })

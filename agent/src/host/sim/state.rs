@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use nemordp_types::instance::{InstanceSpec, Mark, NetworkSpec, ObservedPower};
-use nemordp_types::{Bytes, GiB, InstanceId, StorageClass, TemplateDigest};
+use nemordp_types::instance::{Edition, InstanceSpec, Mark, NetworkSpec, ObservedPower};
+use nemordp_types::{Bytes, Failure, GiB, InstanceId, Reason, StorageClass, TemplateDigest};
 use serde::{Deserialize, Serialize};
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
@@ -25,15 +25,51 @@ pub(super) struct World {
 /// What is written down of an instance.
 #[derive(Serialize, Deserialize)]
 pub(super) struct Saved {
-    pub(super) disk: Option<Disk>,
-    pub(super) domain: Option<Domain>,
-    pub(super) guest: GuestDisk,
+    disks: BTreeMap<Edition, SavedDisk>,
+    domain: Option<Domain>,
 }
 
-#[derive(Clone, Serialize, Deserialize)]
+#[derive(Serialize, Deserialize)]
+struct SavedDisk {
+    storage_class: StorageClass,
+    size: GiB,
+    guest: GuestDisk,
+}
+
+/// A disk with the system on it.
 pub(super) struct Disk {
     pub(super) storage_class: StorageClass,
     pub(super) size: GiB,
+    pub(super) account: Arc<Account>,
+    pub(super) host_name: Option<String>,
+    pub(super) rdp: Option<RdpServer>,
+}
+
+impl Disk {
+    /// As a clone of the template has it.
+    pub(super) fn fresh(storage_class: StorageClass, size: GiB) -> Self {
+        Self { storage_class, size, account: Arc::default(), host_name: None, rdp: None }
+    }
+
+    fn restore(saved: SavedDisk) -> Self {
+        Self {
+            storage_class: saved.storage_class,
+            size: saved.size,
+            account: Arc::new(Account::restore(&saved.guest)),
+            host_name: saved.guest.host_name,
+            rdp: saved.guest.rdp,
+        }
+    }
+
+    fn save(&self) -> SavedDisk {
+        let guest = GuestDisk {
+            login: self.account.login(),
+            password: self.account.clear_text(),
+            host_name: self.host_name.clone(),
+            rdp: self.rdp.clone(),
+        };
+        SavedDisk { storage_class: self.storage_class.clone(), size: self.size, guest }
+    }
 }
 
 #[derive(Clone, Serialize, Deserialize)]
@@ -46,11 +82,10 @@ pub(super) struct Domain {
 
 #[derive(Default)]
 pub(super) struct Instance {
-    pub(super) disk: Option<Disk>,
+    pub(super) disks: BTreeMap<Edition, Disk>,
     pub(super) domain: Option<Domain>,
-    pub(super) account: Arc<Account>,
-    pub(super) host_name: Option<String>,
-    pub(super) rdp: Option<RdpServer>,
+    /// Whether a rescue system sees the instance's own disk.
+    pub(super) attached: bool,
     /// When its agent and RDP answer; none: never.
     pub(super) boots_at: Option<Instant>,
     pub(super) server: Option<Listening>,
@@ -76,10 +111,14 @@ impl Instance {
 }
 
 impl World {
-    /// GiB that the disks of a pool may grow to.
-    pub(super) fn reserved(&self, class: &StorageClass) -> u64 {
-        let disks = self.instances.values().filter_map(|instance| instance.disk.as_ref());
-        disks.filter(|disk| disk.storage_class == *class).map(|disk| disk.size.0).sum()
+    /// GiB that the instances of a pool have ordered; a disk that waits to be removed is not ordered twice.
+    pub(super) fn reserved(&self, class: &StorageClass, without: Option<InstanceId>) -> u64 {
+        let others = self.instances.iter().filter(|(id, _)| Some(**id) != without);
+        let ordered = others.filter_map(|(_, instance)| {
+            let disks = instance.disks.values().filter(|disk| disk.storage_class == *class);
+            disks.map(|disk| disk.size.0).max()
+        });
+        ordered.sum()
     }
 }
 
@@ -87,21 +126,42 @@ impl Instance {
     pub(super) fn restore(saved: Saved) -> Self {
         let running = saved.domain.as_ref().is_some_and(|domain| domain.started_at.is_some());
         Self {
-            account: Arc::new(Account::restore(&saved.guest)),
-            disk: saved.disk,
+            disks: saved.disks.into_iter().map(|(edition, disk)| (edition, Disk::restore(disk))).collect(),
             domain: saved.domain,
-            host_name: saved.guest.host_name,
-            rdp: saved.guest.rdp,
+            attached: false,
             boots_at: running.then(Instant::now),
             server: None,
         }
+    }
+
+    /// What survives the agent.
+    pub(super) fn save(&self) -> Saved {
+        let disks = self.disks.iter().map(|(edition, disk)| (*edition, disk.save()));
+        Saved { disks: disks.collect(), domain: self.domain.clone() }
+    }
+
+    /// Neither domain nor disk.
+    pub(super) fn is_nothing(&self) -> bool {
+        self.disks.is_empty() && self.domain.is_none()
+    }
+
+    /// The disk that it boots from.
+    pub(super) fn boots(&self) -> Option<&Disk> {
+        self.domain.as_ref().and_then(|domain| self.disks.get(&domain.spec.disks.boots()))
+    }
+
+    /// The same, to be written on.
+    pub(super) fn boots_mut(&mut self) -> Result<&mut Disk, Failure> {
+        let edition = self.domain.as_ref().map(|domain| domain.spec.disks.boots());
+        let disk = edition.and_then(|edition| self.disks.get_mut(&edition));
+        disk.ok_or_else(|| Failure::new(Reason::HostFailure, "the domain has no disk"))
     }
 
     pub(super) fn power_off(&mut self) {
         if let Some(domain) = &mut self.domain {
             domain.started_at = None;
         }
-        (self.boots_at, self.server) = (None, None);
+        (self.boots_at, self.server, self.attached) = (None, None, false);
     }
 
     pub(super) fn show(&self) -> Option<HostInstance> {
@@ -113,7 +173,7 @@ impl Instance {
             started_at: domain.started_at,
             vcpu: domain.spec.vcpu,
             memory: domain.spec.memory,
-            disk: self.disk.as_ref().map_or(Bytes::ZERO, |disk| disk.size.into()),
+            disk: self.disks.get(&domain.spec.disks.system).map_or(Bytes::ZERO, |disk| disk.size.into()),
         })
     }
 }

@@ -1,7 +1,9 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
 
-use nemordp_types::instance::{DesiredPower, GuestSpec, InstanceSpec, NetworkSpec, ObservedPower, PowerAction};
+use nemordp_types::instance::{
+    DesiredPower, DiskSet, Edition, GuestSpec, InstanceSpec, NetworkSpec, ObservedPower, PowerAction,
+};
 use nemordp_types::template::{Personalisation, RdpSecurity};
 use nemordp_types::{
     Bytes, Endpoint, GiB, HostName, InstanceId, LoginName, MacAddr, ManualClock, MiB, Mutation, OrderId, Pair,
@@ -41,6 +43,8 @@ fn spec(power: DesiredPower) -> InstanceSpec {
             keyboard: None,
         },
         power,
+        suspended: false,
+        disks: DiskSet::default(),
     }
 }
 
@@ -59,11 +63,13 @@ fn ensure(seed: u64) -> Work {
 }
 
 fn nothing() -> Facts {
-    Facts { existing: None, personalised: false }
+    Facts { existing: None, personalised: false, disks: Vec::new() }
 }
 
 fn existing(power: ObservedPower) -> Facts {
-    Facts { existing: Some(Existing { spec: spec(DesiredPower::On), power }), personalised: true }
+    let disk = Bytes::from(GiB(50));
+    let existing = Some(Existing { spec: spec(DesiredPower::On), power, disk });
+    Facts { existing, personalised: true, disks: vec![Edition(0)] }
 }
 
 /// Operations that ended, with the reason where they failed.
@@ -127,14 +133,118 @@ fn wanting_it_off_stops_it_and_writes_that_down() {
     assert_eq!(steps, [Step::Look, Step::WritePower(DesiredPower::Off), Step::Stop]);
 }
 
+/// Why a running instance cannot become this, when it cannot.
+fn refused(wanted: InstanceSpec) -> Option<(Reason, Option<String>)> {
+    let refusal = plan::steps(&Job::Ensure(Box::new(wanted)), &existing(ObservedPower::Running)).err()?;
+    Some((refusal.reason, refusal.field))
+}
+
+/// The steps from a running instance to a changed one, the look and the waiting at the end left out.
+fn steps_to(change: impl FnOnce(&mut InstanceSpec), facts: &Facts) -> Vec<Step> {
+    let mut wanted = spec(DesiredPower::On);
+    change(&mut wanted);
+    let waits = [Step::Network, Step::GuestAgent, Step::Address, Step::RdpAnswer];
+    let steps = plan::steps(&Job::Ensure(Box::new(wanted)), facts).unwrap();
+    steps.into_iter().filter(|step| !waits.contains(step)).collect()
+}
+
+#[test]
+fn a_suspended_instance_is_first_off_the_network_and_cannot_be_started() {
+    let running = existing(ObservedPower::Running);
+    assert_eq!(steps_to(|s| s.suspended = true, &running), [Step::Unforward, Step::Define, Step::Stop]);
+    let mut suspended = existing(ObservedPower::Off);
+    suspended.existing.as_mut().unwrap().spec.suspended = true;
+    assert_eq!(steps_to(|s| s.suspended = true, &suspended), [Step::Unforward], "repeated, nothing is left to do");
+    for action in [PowerAction::Start, PowerAction::Restart, PowerAction::Reset] {
+        let refusal = plan::steps(&Job::Power(action), &suspended).unwrap_err();
+        assert!(refusal.message.contains("unsuspend"), "{refusal:?}");
+    }
+    assert!(plan::steps(&Job::Power(PowerAction::Stop), &suspended).is_ok());
+    assert_eq!(
+        steps_to(|_| (), &suspended),
+        [Step::Define, Step::Disk, Step::Start],
+        "what was wanted before holds again"
+    );
+}
+
+#[test]
+fn another_size_needs_the_guest_off_and_is_written_down_last() {
+    let running = existing(ObservedPower::Running);
+    let larger = |s: &mut InstanceSpec| (s.vcpu, s.memory, s.disk) = (Vcpu(4), MiB(8_192), GiB(100));
+    assert_eq!(steps_to(larger, &running), [Step::Stop, Step::Grow, Step::Define, Step::Start]);
+    let mut grown = existing(ObservedPower::Off);
+    grown.existing.as_mut().unwrap().disk = Bytes::from(GiB(100));
+    assert_eq!(steps_to(larger, &grown), [Step::Define, Step::Start], "a crash after growing goes on there");
+    let crashed = existing(ObservedPower::Failed);
+    assert_eq!(steps_to(|s| s.vcpu = Vcpu(4), &crashed), [Step::Cut, Step::Define, Step::Start]);
+    let mut off = spec(DesiredPower::Off);
+    off.vcpu = Vcpu(4);
+    let steps = plan::steps(&Job::Ensure(Box::new(off)), &existing(ObservedPower::Off)).unwrap();
+    assert_eq!(steps, [Step::Network, Step::Define], "what is off stays off");
+}
+
+#[test]
+fn a_fresh_disk_is_made_beside_the_old_one_which_goes_when_nobody_needs_it() {
+    let mut fresh = existing(ObservedPower::Running);
+    fresh.personalised = false;
+    let reinstalled = |s: &mut InstanceSpec| {
+        s.template.digest = TemplateDigest::from_bytes([2; 32]);
+        s.disks = DiskSet { system: Edition(7), rescue: None, kept: Some(Edition(0)) };
+    };
+    let made = [Step::Template, Step::Disk, Step::Stop, Step::Define, Step::Start, Step::Personalise];
+    assert_eq!(steps_to(reinstalled, &fresh), made);
+    let mut both = existing(ObservedPower::Running);
+    both.disks.push(Edition(7));
+    reinstalled(&mut both.existing.as_mut().unwrap().spec);
+    let last = |s: &mut InstanceSpec| {
+        reinstalled(s);
+        s.disks.kept = None;
+    };
+    assert_eq!(steps_to(last, &both), [Step::Define, Step::Tidy]);
+    last(&mut both.existing.as_mut().unwrap().spec);
+    assert_eq!(steps_to(last, &both), [Step::Tidy], "a crash before the last step is made good");
+    let back = steps_to(|_| (), &both);
+    assert_eq!(back, [Step::Stop, Step::Define, Step::Start, Step::Tidy], "the old disk is there: taken back at once");
+}
+
+#[test]
+fn a_rescue_system_boots_alone_and_then_sees_the_own_disk() {
+    let mut running = existing(ObservedPower::Running);
+    running.personalised = false;
+    let rescued = |s: &mut InstanceSpec| s.disks.rescue = Some(Edition(5));
+    let steps = steps_to(rescued, &running);
+    assert_eq!(steps[..2], [Step::Template, Step::Disk]);
+    assert_eq!(steps[steps.len() - 1], Step::Attach);
+    rescued(&mut running.existing.as_mut().unwrap().spec);
+    let restarted = plan::steps(&Job::Power(PowerAction::Reset), &running).unwrap();
+    assert_eq!(restarted, [Step::Cut, Step::Network, Step::Start, Step::GuestAgent, Step::Personalise, Step::Attach]);
+}
+
+#[test]
+fn names_that_changed_while_it_was_off_are_set_at_its_next_start() {
+    let mut off = existing(ObservedPower::Off);
+    off.personalised = false;
+    let steps = plan::steps(&Job::Power(PowerAction::Start), &off).unwrap();
+    assert_eq!(steps, [Step::Network, Step::Start, Step::GuestAgent, Step::Personalise]);
+}
+
+#[test]
+fn a_guest_that_nobody_waits_for_may_answer_nothing() {
+    let mut larger = spec(DesiredPower::On);
+    larger.vcpu = Vcpu(4);
+    let work = Job::Reconfigure(Box::new(larger));
+    let steps = plan::steps(&work, &existing(ObservedPower::Running)).unwrap();
+    assert_eq!(steps, [Step::Network, Step::Stop, Step::Define, Step::Start]);
+}
+
 #[test]
 fn what_an_instance_was_made_from_cannot_change() {
     let mut other = spec(DesiredPower::On);
-    other.disk = GiB(100);
-    let request = work(1, Job::Ensure(Box::new(other)));
-    let (_, steps, outcomes) = drive(State::Idle, Event::Requested(request), &existing(ObservedPower::Running));
-    assert_eq!(steps, [Step::Look]);
-    assert_eq!(outcomes[0].1, Some(Reason::Conflict));
+    other.template.digest = TemplateDigest::from_bytes([2; 32]);
+    assert_eq!(refused(other), Some((Reason::Conflict, Some("spec.template".to_owned()))));
+    let mut smaller = spec(DesiredPower::On);
+    smaller.disk = GiB(49);
+    assert_eq!(refused(smaller), Some((Reason::DiskTooSmall, Some("spec.disk_gib".to_owned()))));
 }
 
 #[test]
