@@ -55,6 +55,9 @@ pub struct Config {
     /// How this replica carries intentions on.
     #[serde(default)]
     pub work: Work,
+    /// Deletion.
+    #[serde(default)]
+    pub instances: Instances,
 }
 
 /// The API's listener.
@@ -123,6 +126,14 @@ pub struct Nodes {
     pub certificate_days: u32,
     /// How long an enrollment ticket is good, unless it says otherwise.
     pub ticket_minutes: u32,
+}
+
+/// What becomes of instances.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Instances {
+    /// How long a deleted instance is kept, off and restorable, unless the request says otherwise; 0: it goes at once.
+    pub deletion_grace_seconds: u64,
 }
 
 /// The link that shows a password once.
@@ -247,6 +258,8 @@ impl Config {
         self.grpc.check().map_err(|failure| failure.within("grpc"))?;
         self.nodes.check().map_err(|failure| failure.within("nodes"))?;
         within("proof.deadline_seconds", self.proof.deadline().as_secs(), 1, 600)?;
+        let grace = self.instances.deletion_grace_seconds;
+        within("instances.deletion_grace_seconds", grace, 0, crate::app::GRACE_MAX.as_secs())?;
         within("credentials.link_hours", u64::from(self.credentials.link_hours), 1, 24 * 365)?;
         within("work.lease_milliseconds", self.work.lease_milliseconds, 500, 600_000)?;
         within("work.at_once", u64::from(self.work.at_once), 1, 4_096)?;

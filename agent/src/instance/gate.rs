@@ -76,7 +76,7 @@ impl Gate {
 #[must_use]
 pub fn starts(job: &Job) -> bool {
     match job {
-        Job::Ensure(spec) => spec.power == DesiredPower::On,
+        Job::Ensure(spec) | Job::Reconfigure(spec) => spec.effective_power() == DesiredPower::On,
         Job::Power(PowerAction::Start | PowerAction::Restart | PowerAction::Reset) => true,
         Job::Power(PowerAction::Stop) | Job::Delete | Job::SetPassword { .. } | Job::EndSessions { .. } => false,
     }

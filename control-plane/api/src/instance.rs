@@ -93,6 +93,17 @@ pub struct Instance {
     pub power: InstancePower,
     /// Whether it is meant to run.
     pub wanted_on: bool,
+    /// Since when it is suspended: off the network and off power, and kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub suspended_at: Option<Timestamp>,
+    /// When it is to be deleted; off until then, and can be restored.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub delete_after: Option<Timestamp>,
+    /// Whether it is meant to run its rescue system.
+    #[serde(default)]
+    pub rescued: bool,
     /// Address at which an RDP client connects.
     #[schema(example = "203.0.113.7")]
     pub endpoint_address: String,
@@ -160,6 +171,43 @@ pub struct InstanceUsage {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, format = DateTime)]
     pub until: Option<Timestamp>,
+}
+
+/// Another name for the guest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RenameInstance {
+    /// Name of the guest: letters, digits and hyphens.
+    #[schema(value_type = String, example = "desk-7")]
+    pub host_name: HostName,
+}
+
+/// A larger size; what is absent stays as it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ResizeInstance {
+    /// Processors.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<u32>, example = 4)]
+    pub vcpu: Option<Vcpu>,
+    /// Memory, MiB.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<u64>, example = 8192)]
+    pub memory_mib: Option<MiB>,
+    /// Disk, GiB; the guest's file system grows with it at the next boot.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<u64>, example = 100)]
+    pub disk_gib: Option<GiB>,
+}
+
+/// A fresh disk.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ReinstallInstance {
+    /// What it is made from; the template that the instance was made from when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, example = "debian-12-xrdp")]
+    pub template: Option<TemplateName>,
 }
 
 page! {

@@ -1,7 +1,8 @@
 //! The HTTP API's types, shared by the server and its clients: what `/v1` takes and gives, as JSON.
 //!
-//! Map: [`plan`], [`template`], [`availability`] the catalogue · [`placement`], [`capacity`] where orders go and would go · [`order`], [`instance`], [`credentials`] what a customer
-//! has · [`operation`] long work and its steps · [`node`] machines and tickets · [`key`] API keys · [`event`],
+//! Map: [`plan`], [`template`], [`availability`] the catalogue · [`placement`], [`capacity`] where orders go and would go ·
+//! [`order`], [`instance`], [`credentials`] what a customer has · [`operation`], [`saga`] long work and its steps ·
+//! [`node`] machines and tickets · [`key`] API keys · [`event`],
 //! [`reconciler`], [`audit`] what happened, what looks after it · [`page`] lists · [`problem`] errors (RFC 9457).
 
 pub mod audit;
@@ -19,6 +20,7 @@ pub mod placement;
 pub mod plan;
 pub mod problem;
 pub mod reconciler;
+pub mod saga;
 pub mod suspension;
 pub mod template;
 mod word;
@@ -30,6 +32,7 @@ pub use credentials::{CredentialsLink, CredentialsReveal, RevealedCredentials};
 pub use event::{Event, EventPage};
 pub use instance::{
     AdoptionHow, Instance, InstanceFreeze, InstanceLifecycle, InstancePage, InstancePower, InstanceUsage, NewAdoption,
+    ReinstallInstance, RenameInstance, ResizeInstance,
 };
 pub use key::{ApiKey, ApiKeyPage, ApiScope, CreatedApiKey, NewApiKey};
 pub use node::{
@@ -43,6 +46,7 @@ pub use placement::{OrderPlacement, Placement, PlacementNode, SupposedNode, Supp
 pub use plan::{NewPlan, Plan, PlanPage};
 pub use problem::{PROBLEM_MEDIA_TYPE, Problem};
 pub use reconciler::{Reconciler, ReconcilerList};
+pub use saga::{Saga, SagaAbandon, SagaDirection, SagaPage, SagaRetry};
 pub use suspension::{NewSuspension, Suspension, SuspensionState};
 pub use template::{NewTemplate, Personalisation, RdpSecurity, Template, TemplateFile, TemplatePage};
 

@@ -35,6 +35,12 @@ words! {
         Unsuspend = "unsuspend",
         /// Boots a rescue system.
         Rescue = "rescue",
+        /// Boots from its own disk again.
+        Unrescue = "unrescue",
+        /// Turns it off until it is to be removed.
+        DeleteLater = "delete_later",
+        /// Takes that back.
+        Restore = "restore",
         /// Removes it.
         Delete = "delete",
     }

@@ -32,6 +32,8 @@ words! {
         InstanceActive = "instance.active",
         /// What is wanted of it changed.
         InstanceChanged = "instance.changed",
+        /// A change of it did not work and was taken back.
+        InstanceReverted = "instance.reverted",
         /// It is being removed.
         InstanceDeleting = "instance.deleting",
         /// It is gone.
@@ -70,6 +72,8 @@ words! {
         SagaStuck = "saga.stuck",
         /// The store was put back from a backup.
         StoreRestored = "store.restored",
+        /// A human gave a stuck saga up.
+        SagaAbandoned = "saga.abandoned",
     }
 }
 

@@ -1,4 +1,4 @@
-//! The customer's desktop as the control plane keeps it: what is wanted, what was last seen.
+//! The customer's desktop as the control plane keeps it: what is wanted, what was last seen. [`wish`] changes what is wanted.
 //!
 //! ```text
 //! provisioning ──► active ──► deleting ──► deleted
@@ -11,6 +11,10 @@ use nemordp_types::{Failure, Fence, Generation, InstanceId, NodeId, OrderId, Pai
 use serde::{Deserialize, Serialize};
 
 use crate::words;
+
+pub mod wish;
+
+pub use wish::{Former, Wish};
 
 words! {
     /// Where an instance is in its life.
@@ -106,12 +110,16 @@ pub struct Instance {
     pub observed: Option<InstanceStatus>,
     /// When the node reported that.
     pub observed_at: Option<Timestamp>,
-    /// SHA-256 of the RDP server's certificate (DER) that the proof pinned.
+    /// SHA-256 of the RDP server's certificate (DER) that the proof pinned, or that was read inside the guest since.
     pub rdp_certificate_sha256: Option<[u8; 32]>,
     /// Why nothing is done to it, if so.
     pub frozen: Option<Freeze>,
     /// Since when.
     pub frozen_at: Option<Timestamp>,
+    /// Since when it is suspended.
+    pub suspended_at: Option<Timestamp>,
+    /// When it is to be deleted; until then it is off, and can be had back.
+    pub delete_after: Option<Timestamp>,
     /// When it was accepted.
     pub created_at: Timestamp,
     /// When it last changed.
@@ -125,10 +133,10 @@ impl Instance {
         Pair { generation: self.generation, fence: self.fence }
     }
 
-    /// What is wanted of its power.
+    /// What is wanted of its power now: a suspended one is off, whatever the customer wants.
     #[must_use]
     pub const fn desired_power(&self) -> DesiredPower {
-        self.spec.power
+        self.spec.effective_power()
     }
 
     /// Whether its node has seen higher numbers than the store knows: the store was restored from a backup.

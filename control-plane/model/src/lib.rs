@@ -28,7 +28,7 @@ pub mod word;
 pub use api_key::{ApiKey, ApiScope, ApiScopes};
 pub use event::{Event, EventKind};
 pub use health::{CLOCK_TOLERANCE, HealthPolicy};
-pub use instance::{Adoption, AfterReport, Freeze, Instance, Lifecycle};
+pub use instance::{Adoption, AfterReport, Former, Freeze, Instance, Lifecycle, Wish};
 pub use label::Label;
 pub use node::{Node, Overcommit};
 pub use order::{Order, OrderChange, OrderState};

@@ -39,6 +39,12 @@ words! {
         Unsuspend = "unsuspend",
         /// Boots a rescue system.
         Rescue = "rescue",
+        /// Boots from its own disk again.
+        Unrescue = "unrescue",
+        /// Turns it off until it is to be removed.
+        DeleteLater = "delete_later",
+        /// Takes that back.
+        Restore = "restore",
         /// Removes it.
         Delete = "delete",
     }
@@ -59,6 +65,58 @@ words! {
         Cancelled = "cancelled",
         /// An undo failed; a human looks.
         Stuck = "stuck",
+    }
+}
+
+impl SagaKind {
+    /// Whether it goes on however long a node stays away, and is never taken back: what removes an instance or takes it
+    /// off the network wins in the end.
+    #[must_use]
+    pub const fn is_patient(self) -> bool {
+        match self {
+            Self::Delete | Self::DeleteLater | Self::Suspend => true,
+            Self::Provision
+            | Self::Start
+            | Self::Stop
+            | Self::Restart
+            | Self::Reset
+            | Self::PasswordReset
+            | Self::Reinstall
+            | Self::Resize
+            | Self::Rename
+            | Self::Unsuspend
+            | Self::Rescue
+            | Self::Unrescue
+            | Self::Restore => false,
+        }
+    }
+
+    /// Whether it makes a new password, which nobody may be shown unless it was proven.
+    #[must_use]
+    pub const fn makes_password(self) -> bool {
+        match self {
+            Self::Provision | Self::PasswordReset | Self::Reinstall | Self::Rescue => true,
+            Self::Start
+            | Self::Stop
+            | Self::Restart
+            | Self::Reset
+            | Self::Resize
+            | Self::Rename
+            | Self::Suspend
+            | Self::Unsuspend
+            | Self::Unrescue
+            | Self::DeleteLater
+            | Self::Restore
+            | Self::Delete => false,
+        }
+    }
+}
+
+impl SagaKind {
+    /// Whether the password that is sealed may not open the guest any more when it ends half-way: it is forgotten then.
+    #[must_use]
+    pub const fn voids_password(self) -> bool {
+        self.makes_password() || matches!(self, Self::Unrescue)
     }
 }
 
@@ -155,4 +213,13 @@ pub struct Saga {
     pub finished_at: Option<Timestamp>,
     /// Its steps in order.
     pub steps: Vec<SagaStep>,
+}
+
+impl Saga {
+    /// Where a stuck saga goes on, with its steps read: where it was when it stuck.
+    #[must_use]
+    pub fn resumes(&self) -> SagaStatus {
+        let undoes = self.steps.iter().any(|step| step.position == self.step && step.state == StepState::Undoing);
+        if undoes { SagaStatus::Unwinding } else { SagaStatus::Running }
+    }
 }

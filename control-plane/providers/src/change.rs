@@ -10,6 +10,8 @@ use secrecy::SecretString;
 pub enum Change {
     /// Bring the instance to what the specification wants; makes it where it is missing.
     Ensure(Box<InstanceSpec>),
+    /// The same, without waiting for the guest: its owner may have changed what would answer.
+    Reconfigure(Box<InstanceSpec>),
     /// Change its power.
     Power(PowerAction),
     /// Remove it with all that belongs to it; nothing when it is not there.
@@ -35,7 +37,7 @@ impl Change {
     #[must_use]
     pub const fn kind(&self) -> OperationKind {
         match self {
-            Self::Ensure(_) => OperationKind::EnsureInstance,
+            Self::Ensure(_) | Self::Reconfigure(_) => OperationKind::EnsureInstance,
             Self::Power(_) => OperationKind::PowerInstance,
             Self::Delete => OperationKind::DeleteInstance,
             Self::SetPassword { .. } => OperationKind::SetPassword,

@@ -1,10 +1,15 @@
 //! What is done with an instance: each change raises its generation and begins a saga, in one transaction.
 
-use nemordp_model::{Instance, SagaKind};
-use nemordp_store::{Changed, Idempotency, InstanceFilter, Once, Page, Paged, TenantScope, Wish};
-use nemordp_types::{Failure, InstanceId};
+use std::time::Duration;
+
+use nemordp_model::{Instance, SagaKind, Wish};
+use nemordp_store::{Changed, Idempotency, InstanceFilter, Once, Page, Paged, TenantScope};
+use nemordp_types::{Failure, InstanceId, TemplateName};
 
 use super::{App, Subject};
+
+/// The longest time of grace: a year.
+pub(crate) const GRACE_MAX: Duration = Duration::from_secs(366 * 24 * 3_600);
 
 impl App {
     /// An instance.
@@ -36,16 +41,45 @@ impl App {
         &self,
         scope: TenantScope,
         id: InstanceId,
-        kind: SagaKind,
+        (kind, wish): (SagaKind, Wish),
         intention: Option<&Idempotency<'_, Changed>>,
     ) -> Result<Once<Changed>, Failure> {
         let saga = self.work.begin(kind, Subject { order_id: None, instance_id: id })?;
-        let once = self.store.instance_change(scope, id, wish(kind), &saga, intention).await?;
+        let once = self.store.instance_change(scope, id, &wish, &saga, intention).await?;
         if let Once::Done(changed) = &once {
             self.work.poke();
             tracing::info!(instance_id = %id, operation_id = %changed.saga.id, kind = %kind, "change begun");
         }
         Ok(once)
+    }
+
+    /// The wish for a fresh disk: from another template, or from the one that the instance was made from.
+    ///
+    /// # Errors
+    /// `unknown_template`.
+    pub async fn reinstall(&self, template: Option<&TemplateName>) -> Result<(SagaKind, Wish), Failure> {
+        let template = match template {
+            Some(name) => Some(Box::new(self.template_on_offer(name).await?)),
+            None => None,
+        };
+        Ok((SagaKind::Reinstall, Wish::Reinstall { template }))
+    }
+
+    /// The wish for removal: at once, or after a time of grace; the configuration's when none is named.
+    ///
+    /// # Errors
+    /// A time of grace that is too long.
+    pub fn deletion(&self, grace_seconds: Option<u64>) -> Result<(SagaKind, Wish), Failure> {
+        let seconds = grace_seconds.unwrap_or(self.config.instances.deletion_grace_seconds);
+        if seconds == 0 {
+            return Ok((SagaKind::Delete, Wish::Delete));
+        }
+        if seconds > GRACE_MAX.as_secs() {
+            return Err(Failure::field("grace_seconds", format!("use at most {}", GRACE_MAX.as_secs())));
+        }
+        let at = self.clock.now().checked_add(Duration::from_secs(seconds));
+        let at = at.map_err(|error| Failure::field("grace_seconds", error.to_string()))?;
+        Ok((SagaKind::DeleteLater, Wish::DeleteLater { at }))
     }
 
     /// What an RDP client opens.
@@ -62,23 +96,5 @@ impl App {
              redirectclipboard:i:1\r\nredirectprinters:i:0\r\naudiomode:i:0\r\n",
             login = guest.login_name,
         ))
-    }
-}
-
-const fn wish(kind: SagaKind) -> Wish {
-    match kind {
-        SagaKind::Start => Wish::PowerOn,
-        SagaKind::Stop => Wish::PowerOff,
-        SagaKind::Delete => Wish::Delete,
-        // A restart ends with a running machine, whatever was wanted before.
-        SagaKind::Restart | SagaKind::Reset => Wish::PowerOn,
-        SagaKind::Provision
-        | SagaKind::PasswordReset
-        | SagaKind::Reinstall
-        | SagaKind::Resize
-        | SagaKind::Rename
-        | SagaKind::Suspend
-        | SagaKind::Unsuspend
-        | SagaKind::Rescue => Wish::Keep,
     }
 }

@@ -34,6 +34,7 @@ pub(crate) use desk::describe as describe_desk;
 pub use desk::{Desk, Intention};
 pub use enrollment::{Admission, Application};
 pub use fleet::Fleet;
+pub(crate) use instances::GRACE_MAX;
 pub(crate) use keys::KEY_PREFIX;
 pub use placement::{Addition, Foresight, OrderPlacement, SupposedNode, Supposition, supposed_plan};
 pub use templates::Upload;

@@ -1,7 +1,7 @@
 //! Long work and its steps, and what happened.
 
-use nemordp_model::{Event, Saga};
-use nemordp_store::{EventFilter, Page, Paged, SagaFilter, TenantScope};
+use nemordp_model::{Event, Saga, SagaStatus};
+use nemordp_store::{EventFilter, Idempotency, Once, Page, Paged, SagaFilter, TenantScope};
 use nemordp_types::{Failure, SagaId};
 
 use super::App;
@@ -26,6 +26,42 @@ impl App {
         page: Page<SagaId>,
     ) -> Result<Paged<Saga, SagaId>, Failure> {
         Ok(self.store.saga_list(scope, filter, page).await?)
+    }
+
+    /// Lets a stuck saga go on: where it was, or in the direction that is named.
+    ///
+    /// # Errors
+    /// `not_found`; `conflict` when it is not stuck, or other work is under way on its instance.
+    pub async fn saga_resume(
+        &self,
+        scope: TenantScope,
+        id: SagaId,
+        to: Option<SagaStatus>,
+        intention: Option<&Idempotency<'_, Saga>>,
+    ) -> Result<Once<Saga>, Failure> {
+        let once = self.store.saga_resume(scope, id, to, intention).await?;
+        if let Once::Done(saga) = &once {
+            self.work.poke();
+            tracing::info!(saga_id = %id, kind = %saga.kind, status = %saga.status, "an operator lets a stuck saga go on");
+        }
+        Ok(once)
+    }
+
+    /// Gives a stuck saga up and what it held back, because somebody has cleaned up behind it.
+    ///
+    /// # Errors
+    /// `not_found`; `conflict` when it is not stuck.
+    pub async fn saga_abandon(
+        &self,
+        scope: TenantScope,
+        id: SagaId,
+        intention: Option<&Idempotency<'_, Saga>>,
+    ) -> Result<Once<Saga>, Failure> {
+        let once = self.store.saga_abandon(scope, id, intention).await?;
+        if let Once::Done(saga) = &once {
+            tracing::warn!(saga_id = %id, kind = %saga.kind, "an operator gave a stuck saga up");
+        }
+        Ok(once)
     }
 
     /// Everything that happened, oldest first.

@@ -85,7 +85,7 @@ impl App {
 
     async fn check(&self, new: &NewOrder) -> Result<(Plan, Template), Failure> {
         let plan = self.plan_on_sale(&new.plan).await?;
-        let template = self.template_for_order(&new.template).await?;
+        let template = self.template_on_offer(&new.template).await?;
         self.check_region(&new.region).await?;
         plan.holds(&template)?;
         if let Some(zone) = &new.time_zone {
@@ -142,7 +142,8 @@ impl App {
         })
     }
 
-    async fn template_for_order(&self, name: &TemplateName) -> Result<Template, Failure> {
+    /// A template that is registered.
+    pub(super) async fn template_on_offer(&self, name: &TemplateName) -> Result<Template, Failure> {
         match self.store.template_fetch(name).await {
             Ok(registered) => Ok(registered.template),
             Err(StoreError::NotFound { .. }) => Err(Failure::new(

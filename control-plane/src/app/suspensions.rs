@@ -1,7 +1,7 @@
 //! Suspensions at a time: scheduled here, carried out by the node, brought in line when the node tells.
 
 use jiff::Timestamp;
-use nemordp_model::{SagaKind, Suspension};
+use nemordp_model::{SagaKind, Suspension, Wish};
 use nemordp_store::{Idempotency, Once, TenantScope};
 use nemordp_types::suspension::SuspensionReport;
 use nemordp_types::{Failure, InstanceId, NodeId, OperationId, Reason};
@@ -59,7 +59,7 @@ impl App {
             let (id, operation) = (report.instance_id, report.operation_id);
             if self.store.suspension_is_known(id, operation).await? {
                 tracing::info!(node_id = %node, instance_id = %id, done_at = %report.done_at, "suspended at its time");
-                match self.instance_change(TenantScope::All, id, SagaKind::Suspend, None).await {
+                match self.instance_change(TenantScope::All, id, (SagaKind::Suspend, Wish::Suspend), None).await {
                     Ok(_) => {}
                     // Other work is under way: the node tells it again.
                     Err(failure) if failure.reason == Reason::Conflict && self.is_busy(id).await? => continue,
@@ -72,9 +72,10 @@ impl App {
         Ok(received)
     }
 
-    /// Whether an instance is active, so that a refusal can only mean other work.
+    /// Whether an instance is active and not off for good already, so that a refusal can only mean other work.
     async fn is_busy(&self, id: InstanceId) -> Result<bool, Failure> {
         let instance = self.store.instance_fetch(TenantScope::All, id).await?;
-        Ok(instance.require_active().is_ok())
+        let off = instance.suspended_at.is_some() || instance.delete_after.is_some();
+        Ok(instance.require_active().is_ok() && !off)
     }
 }

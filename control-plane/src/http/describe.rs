@@ -28,7 +28,7 @@ use super::error::status;
         (name = "instances", description = "The customers' desktops"),
         (name = "catalogue", description = "Plans, templates, what can be had where"),
         (name = "nodes", description = "Machines and their tickets"),
-        (name = "operator", description = "Keys, events, reconcilers, health"),
+        (name = "operator", description = "Keys, events, sagas, reconcilers, health"),
     ),
     modifiers(&Shared),
 )]
@@ -65,6 +65,12 @@ errors! {
     /// What a change may be refused with.
     ChangeErrors: InvalidArgument, IdempotencyKeyMissing, Unauthenticated, Forbidden, NotFound, Conflict,
         IdempotencyKeyInUse, PayloadTooLarge, IdempotencyKeyReused, RateLimited, Unavailable, Internal;
+    /// What a larger size may be refused with.
+    ResizeErrors: InvalidArgument, DiskTooSmall, IdempotencyKeyMissing, Unauthenticated, Forbidden, NotFound, Conflict,
+        CapacityExhausted, IdempotencyKeyInUse, PayloadTooLarge, IdempotencyKeyReused, RateLimited, Unavailable, Internal;
+    /// What a fresh disk may be refused with.
+    ReinstallErrors: InvalidArgument, UnknownTemplate, DiskTooSmall, IdempotencyKeyMissing, Unauthenticated, Forbidden,
+        NotFound, Conflict, IdempotencyKeyInUse, PayloadTooLarge, IdempotencyKeyReused, RateLimited, Unavailable, Internal;
     /// What an order may be refused with.
     OrderErrors: InvalidArgument, UnknownPlan, UnknownTemplate, UnknownRegion, DiskTooSmall, IdempotencyKeyMissing,
         Unauthenticated, Forbidden, CapacityExhausted, PortPoolExhausted, AddressPoolExhausted, IdempotencyKeyInUse,

@@ -27,7 +27,8 @@ mirror!(lifecycle: model::Lifecycle => InstanceLifecycle { Provisioning, Active,
 mirror!(power: ObservedPower => InstancePower { Absent, Off, Running, Paused, Failed });
 mirror!(freeze: model::Freeze => InstanceFreeze { Unverified, StoreBehind, Undecided, Missing });
 mirror!(saga_kind: model::SagaKind => OperationKind {
-    Provision, Start, Stop, Restart, Reset, PasswordReset, Reinstall, Resize, Rename, Suspend, Unsuspend, Rescue, Delete,
+    Provision, Start, Stop, Restart, Reset, PasswordReset, Reinstall, Resize, Rename, Suspend, Unsuspend, Rescue,
+    Unrescue, DeleteLater, Restore, Delete,
 });
 mirror!(saga_status: model::SagaStatus => OperationStatus { Running, Unwinding, Done, Unwound, Cancelled, Stuck });
 mirror!(step_state: model::StepState => StepState { Pending, Running, Done, Failed, Undoing, Undone, Skipped });
@@ -145,6 +146,9 @@ pub(super) fn instance(instance: &model::Instance, operator: bool) -> api::Insta
             None => api::InstancePower::Unknown,
         },
         wanted_on: spec.power == DesiredPower::On,
+        suspended_at: instance.suspended_at,
+        delete_after: instance.delete_after,
+        rescued: spec.disks.rescue.is_some(),
         endpoint_address: spec.network.endpoint.address.to_string(),
         endpoint_port: spec.network.endpoint.port,
         login_name: spec.guest.login_name.clone(),
@@ -176,6 +180,19 @@ pub(super) fn operation(saga: &model::Saga) -> api::Operation {
         created_at: saga.created_at,
         updated_at: saga.updated_at,
         finished_at: saga.finished_at,
+    }
+}
+
+pub(super) fn saga(saga: &model::Saga) -> api::Saga {
+    api::Saga {
+        operation: operation(saga),
+        step: saga.step,
+        leases: saga.attempt,
+        fence: saga.fence.0,
+        lease_owner: saga.lease_owner.clone(),
+        lease_until: saga.lease_until,
+        next_run_at: saga.next_run_at,
+        cancel_requested_at: saga.cancel_requested_at,
     }
 }
 
@@ -312,5 +329,6 @@ pages! {
     nodes: model::Node, nemordp_types::NodeId => NodePage by node;
     tickets: model::Ticket, nemordp_types::TicketId => TicketPage by ticket;
     keys: model::ApiKey, nemordp_types::ApiKeyId => ApiKeyPage by key;
+    sagas: model::Saga, nemordp_types::SagaId => SagaPage by saga;
     events: model::Event, u64 => EventPage by event;
 }

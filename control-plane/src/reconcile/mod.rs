@@ -6,6 +6,7 @@
 //! What each found and did is written down, so that every replica can show it.
 
 mod audit;
+mod deletion;
 mod drift;
 mod expiry;
 mod leader;
@@ -30,6 +31,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 pub use audit::{Audit, Auditor, Report};
+pub use deletion::Deletion;
 pub use drift::Drift;
 pub use expiry::{Ending, Expiry};
 pub use leader::ROLE;

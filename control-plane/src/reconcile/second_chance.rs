@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
-use nemordp_model::{Saga, SagaKind, SagaStatus};
+use nemordp_model::{Saga, SagaStatus};
 use nemordp_store::{Page, SagaFilter, Store, StoreError, TenantScope};
 use nemordp_types::node::NodeAvailability;
 use nemordp_types::{Clock, Failure, Retry};
@@ -63,10 +63,9 @@ impl SecondChance {
     }
 
     async fn resume(&self, saga: &Saga) -> Result<bool, Failure> {
-        let unwind = saga.kind != SagaKind::Delete;
-        match self.store.saga_retry(saga.id, unwind).await {
-            Ok(()) => {
-                tracing::info!(saga_id = %saga.id, unwind, "its node is back: a stuck saga goes on");
+        match self.store.saga_resume(TenantScope::All, saga.id, None, None).await {
+            Ok(_) => {
+                tracing::info!(saga_id = %saga.id, kind = %saga.kind, "its node is back: a stuck saga goes on");
                 Ok(true)
             }
             // Somebody else was quicker, or newer work is under way on the instance.

@@ -11,13 +11,16 @@ use std::time::Duration;
 use nemordp_model::{OrderChange, Saga, SagaKind, SagaStatus, SagaStep, StepState};
 use nemordp_store::{Effect, Hold, Lease, LeasedSaga, SagaWrite, StoreError, TenantScope};
 use nemordp_types::{Failure, Reason};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::Tools;
 use super::plan::{Step, steps};
-use super::retry::{Next, StepFailure, after_failure};
+use super::retry::{BEGUN_MAX, Next, StepFailure, after_failure};
 use super::state::State;
+
+/// How long the store may take to answer at least.
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Why the saga is not worked on any more here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -113,6 +116,10 @@ impl Carrier<'_> {
         if let Some(leaving) = self.state.leaving.clone() {
             return self.move_on(leaving).await;
         }
+        let begun = self.row(self.saga.step).map_or(0, |row| row.attempts);
+        if begun >= BEGUN_MAX && !step.is_patient(self.saga.kind) {
+            return self.turn_back(never_ends(step, begun)).await;
+        }
         if self.intended != Some(self.saga.step) {
             self.intend();
             let effects = self.first_effects();
@@ -177,7 +184,9 @@ impl Carrier<'_> {
         }
         self.state.tries += 1;
         let nodes = self.state.given_up.len();
-        let next = after_failure(self.saga.kind, retry, self.state.tries, nodes, self.tools.entropy.as_ref());
+        let (kind, entropy) = (self.saga.kind, self.tools.entropy.as_ref());
+        let patient = self.step().is_some_and(|step| step.is_patient(kind));
+        let next = after_failure(kind, patient, retry, self.state.tries, nodes, entropy);
         tracing::warn!(
             saga_id = %self.saga.id, step = self.saga.step, tries = self.state.tries, ?failure, ?next, "step failed"
         );
@@ -261,6 +270,11 @@ impl Carrier<'_> {
         Rest::Stopped
     }
 
+    /// How long the store may take to answer: after the lease nothing that it says counts, but a busy one gets its time.
+    fn patience(&self) -> Duration {
+        self.lease_for.max(PATIENCE)
+    }
+
     async fn write(&self, hold: Hold, effects: &[Effect]) -> Result<(), StoreError> {
         let write = SagaWrite {
             state: &self.state.to_text()?,
@@ -271,13 +285,20 @@ impl Carrier<'_> {
             steps: &self.saga.steps,
             effects,
         };
-        self.tools.store.saga_write(&self.lease, &write).await?;
+        let written = timeout(self.patience(), self.tools.store.saga_write(&self.lease, &write)).await;
+        written.unwrap_or_else(|_| Err(StoreError::Unreachable("no answer for too long".to_owned())))?;
         if !self.saga.status.is_open() {
             let labels = [("saga", self.saga.kind.word()), ("status", self.saga.status.word())];
             metrics::counter!("nemordp_saga_ended_total", &labels).increment(1);
         }
         Ok(())
     }
+}
+
+/// A step that takes its replica with it each time it runs never fails by itself.
+fn never_ends(step: Step, begun: u32) -> Failure {
+    let message = format!("the step {} was begun {begun} times and never ended", step.name());
+    Failure::new(Reason::DeadlineExceeded, message)
 }
 
 fn cancelled() -> Failure {

@@ -4,12 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
+use nemordp_store::StoreError;
 use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::Tools;
-use super::carry::{Rest, carry};
+use super::carry::{PATIENCE, Rest, carry};
 
 /// How this replica works.
 #[derive(Debug, Clone)]
@@ -63,7 +65,9 @@ impl Engine {
                 () = stop.cancelled() => break,
             };
             let Ok(place) = place else { break };
-            match tools.store.saga_claim(&settings.owner, settings.lease).await {
+            // A store that never answers must not keep this replica from trying again.
+            let claim = timeout(PATIENCE, tools.store.saga_claim(&settings.owner, settings.lease)).await;
+            match claim.unwrap_or_else(|_| Err(StoreError::Unreachable("no answer for too long".to_owned()))) {
                 Ok(Some(leased)) => {
                     let (tools, stop, due, lease) =
                         (Arc::clone(&tools), stop.clone(), Arc::clone(&self.due), settings.lease);
@@ -94,7 +98,8 @@ impl Engine {
 
     /// Until a poke, until the next saga is due, or for a while.
     async fn sleep(&self, tools: &Tools, settings: &Settings, stop: &CancellationToken) {
-        let due = tools.store.saga_next_due().await.ok().flatten();
+        let due = timeout(PATIENCE, tools.store.saga_next_due()).await;
+        let due = due.ok().and_then(Result::ok).flatten();
         let wait = due.and_then(|due| Duration::try_from(due.duration_since(tools.clock.now())).ok());
         let wait = wait.unwrap_or(settings.look_every).clamp(Duration::from_millis(5), settings.look_every);
         tokio::select! {

@@ -15,6 +15,10 @@
 //!
 //! A saga is leased by one replica; the lease raises the fence of saga and instance, the fence travels to the node with every
 //! change, and every write here carries it too. So a replica that lost its lease changes nothing any more, here or there.
+//! What is wanted of an instance changes in the transaction that begins the saga, together with the room that it takes; what
+//! was wanted before is kept with the saga. Undoing brings the instance back to that, and gives the room back. A fresh disk
+//! is made beside the old one, which stays until the new login was proven.
+//!
 //! The id of a change is stored before the change is sent: whoever carries on sends the same one again, and the node
 //! answers with what it has already done.
 //!
@@ -72,25 +76,32 @@ pub struct Limits {
     pub readiness: Duration,
     /// For one login.
     pub proof: Duration,
+    /// For the guest to show a certificate that nobody has to prove.
+    pub certificate: Duration,
+    /// What a step may take longer than all that it waits for, before it counts as hung.
+    pub slack: Duration,
 }
 
 impl Limits {
     /// After which a step counts as hung, all that it waits for included.
     #[must_use]
     pub fn of(&self, step: plan::Step) -> Duration {
-        const SLACK: Duration = Duration::from_secs(60);
         let work = match step {
-            plan::Step::EnsureInstance => self.ensure,
+            plan::Step::EnsureInstance | plan::Step::Remake | plan::Step::Reconfigure | plan::Step::Settle => {
+                self.ensure
+            }
+            plan::Step::ReadCertificate => self.certificate,
             plan::Step::ProveLogin => self.readiness + self.proof * 4 + self.change,
             plan::Step::EndSessions
             | plan::Step::SetPassword
             | plan::Step::EndProofSession
             | plan::Step::Activate
             | plan::Step::Power(_)
+            | plan::Step::EraseSecret
             | plan::Step::DeleteInstance
             | plan::Step::Forget => self.change,
         };
-        work + SLACK
+        work + self.slack
     }
 }
 
@@ -101,6 +112,8 @@ impl Default for Limits {
             change: Duration::from_secs(180),
             readiness: Duration::from_secs(60),
             proof: Duration::from_secs(20),
+            certificate: Duration::from_secs(180),
+            slack: Duration::from_secs(60),
         }
     }
 }

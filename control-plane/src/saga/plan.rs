@@ -3,7 +3,7 @@
 use nemordp_model::SagaKind;
 use nemordp_store::NewSaga;
 use nemordp_types::instance::PowerAction;
-use nemordp_types::{Clock, Entropy, Failure, Reason, SagaId};
+use nemordp_types::{Clock, Entropy, Failure, SagaId};
 
 use super::state::State;
 
@@ -12,6 +12,10 @@ use super::state::State;
 pub enum Step {
     /// Template, disk, domain, network, boot, names, an answering RDP server. Undone by deleting.
     EnsureInstance,
+    /// Brings an instance that is there to what is wanted of it now, and its guest to an answer. Undone by taking that back.
+    Remake,
+    /// The same, whether the guest answers or not: its owner may have changed what would.
+    Reconfigure,
     /// Ends the user's sessions before the password changes.
     EndSessions,
     /// Makes a password, seals it, sets it in the guest.
@@ -24,6 +28,12 @@ pub enum Step {
     Activate,
     /// Changes power.
     Power(PowerAction),
+    /// Pins the certificate that the guest shows now.
+    ReadCertificate,
+    /// Forgets a password that does not open the guest any more.
+    EraseSecret,
+    /// Lets go what was kept for taking the change back; from here on it is final.
+    Settle,
     /// Removes the instance from its node.
     DeleteInstance,
     /// Gives back what it held.
@@ -36,25 +46,60 @@ impl Step {
     pub const fn name(self) -> &'static str {
         match self {
             Self::EnsureInstance => "ensure_instance",
+            Self::Remake => "remake",
+            Self::Reconfigure => "reconfigure",
             Self::EndSessions => "end_sessions",
             Self::SetPassword => "set_password",
             Self::ProveLogin => "prove_login",
             Self::EndProofSession => "end_proof_session",
             Self::Activate => "activate",
             Self::Power(_) => "power",
+            Self::ReadCertificate => "read_certificate",
+            Self::EraseSecret => "erase_secret",
+            Self::Settle => "settle",
             Self::DeleteInstance => "delete_instance",
             Self::Forget => "forget",
         }
     }
 
-    /// Whether undoing it takes a change on the node.
+    /// What undoing it takes on the node; none for most.
     #[must_use]
-    pub const fn has_undo(self) -> bool {
-        matches!(self, Self::EnsureInstance)
+    pub const fn undo(self) -> Option<Undo> {
+        match self {
+            Self::EnsureInstance => Some(Undo::Remove),
+            Self::Remake | Self::Reconfigure => Some(Undo::TakeBack),
+            Self::EndSessions
+            | Self::SetPassword
+            | Self::ProveLogin
+            | Self::EndProofSession
+            | Self::Activate
+            | Self::Power(_)
+            | Self::ReadCertificate
+            | Self::EraseSecret
+            | Self::Settle
+            | Self::DeleteInstance
+            | Self::Forget => None,
+        }
+    }
+
+    /// Whether it is tried until it works, and never undone: the whole saga when that must win in the end, and a step
+    /// after which nothing can be taken back.
+    #[must_use]
+    pub const fn is_patient(self, kind: SagaKind) -> bool {
+        kind.is_patient() || matches!(self, Self::Settle)
     }
 }
 
-/// The steps of a kind; none for what is not offered.
+/// How a step is undone on the node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Undo {
+    /// The instance is removed.
+    Remove,
+    /// The instance is brought back to what was wanted before.
+    TakeBack,
+}
+
+/// The steps of a kind.
 #[must_use]
 pub const fn steps(kind: SagaKind) -> &'static [Step] {
     match kind {
@@ -67,54 +112,61 @@ pub const fn steps(kind: SagaKind) -> &'static [Step] {
         SagaKind::Reset => &[Step::Power(PowerAction::Reset)],
         SagaKind::PasswordReset => &[Step::EndSessions, Step::SetPassword, Step::ProveLogin, Step::EndProofSession],
         SagaKind::Delete => &[Step::DeleteInstance, Step::Forget],
-        SagaKind::Reinstall
-        | SagaKind::Resize
-        | SagaKind::Rename
-        | SagaKind::Suspend
-        | SagaKind::Unsuspend
-        | SagaKind::Rescue => &[],
+        SagaKind::Reinstall => {
+            &[Step::Remake, Step::SetPassword, Step::ProveLogin, Step::EndProofSession, Step::Settle]
+        }
+        SagaKind::Rescue => &[Step::Remake, Step::SetPassword, Step::ProveLogin, Step::EndProofSession],
+        SagaKind::Rename => &[Step::Remake],
+        SagaKind::Resize | SagaKind::Suspend | SagaKind::DeleteLater => &[Step::Reconfigure],
+        SagaKind::Unsuspend => &[Step::Reconfigure, Step::ReadCertificate],
+        SagaKind::Unrescue => &[Step::Reconfigure, Step::ReadCertificate, Step::EraseSecret, Step::Settle],
+        // A deletion with grace may have ended a change of the disk before its proof.
+        SagaKind::Restore => &[Step::Reconfigure, Step::ReadCertificate, Step::Settle],
     }
 }
 
 /// A saga at its beginning, to be stored together with what it is about.
 ///
 /// # Errors
-/// `conflict` when this kind of work is not offered.
+/// Never for these kinds; the caller need not know.
 pub fn begin(kind: SagaKind, clock: &dyn Clock, entropy: &dyn Entropy) -> Result<NewSaga, Failure> {
-    let steps = steps(kind);
-    if steps.is_empty() {
-        return Err(Failure::new(Reason::Conflict, format!("{kind} is not offered for instances on nodes")));
-    }
     Ok(NewSaga {
         id: SagaId::new(clock, entropy),
         kind,
         state: State::default().to_text()?,
-        steps: steps.iter().map(|step| step.name().to_owned()).collect(),
+        steps: steps(kind).iter().map(|step| step.name().to_owned()).collect(),
     })
 }
 
 #[cfg(test)]
 mod tests {
-    use nemordp_types::{ManualClock, SeededEntropy};
-
     use super::*;
 
     #[test]
-    fn what_is_not_offered_is_refused_and_everything_else_has_steps() {
-        let (clock, entropy) = (ManualClock::at_second(1), SeededEntropy::new(1));
+    fn every_kind_has_steps_and_nothing_comes_after_the_point_of_no_return() {
         for kind in SagaKind::ALL.iter().copied() {
-            match begin(kind, &clock, &entropy) {
-                Ok(saga) => assert_eq!(saga.steps.len(), steps(kind).len()),
-                Err(failure) => assert_eq!(failure.reason, Reason::Conflict),
-            }
+            let steps = steps(kind);
+            assert!(!steps.is_empty(), "{kind}");
+            let settles = steps.iter().position(|step| *step == Step::Settle);
+            assert!(settles.is_none_or(|at| at + 1 == steps.len()), "{kind}");
         }
     }
 
     #[test]
+    fn what_removes_or_disconnects_is_never_taken_back() {
+        for kind in [SagaKind::Delete, SagaKind::DeleteLater, SagaKind::Suspend] {
+            assert!(steps(kind).iter().all(|step| step.is_patient(kind)), "{kind}");
+        }
+        assert!(!Step::Reconfigure.is_patient(SagaKind::Resize));
+        assert!(Step::Settle.is_patient(SagaKind::Reinstall));
+    }
+
+    #[test]
     fn the_login_is_proven_before_anything_is_handed_over() {
-        let steps = steps(SagaKind::Provision);
-        let at = |wanted| steps.iter().position(|step| *step == wanted);
-        assert!(at(Step::ProveLogin) < at(Step::Activate));
-        assert!(at(Step::SetPassword) < at(Step::ProveLogin));
+        for kind in SagaKind::ALL.iter().copied().filter(|kind| kind.makes_password()) {
+            let at = |wanted| steps(kind).iter().position(|step| *step == wanted);
+            assert!(at(Step::SetPassword) < at(Step::ProveLogin), "{kind}");
+            assert!(at(Step::Activate).is_none_or(|activates| at(Step::ProveLogin) < Some(activates)), "{kind}");
+        }
     }
 }

@@ -9,6 +9,9 @@ use nemordp_types::{Entropy, Failure, Retry};
 const TRIES_MAX: u32 = 6;
 /// Nodes that are tried for one order.
 const NODES_MAX: usize = 3;
+/// How often a step may be begun at all, by whatever replica: one that takes its replica with it never fails, it only
+/// begins again.
+pub const BEGUN_MAX: u32 = 40;
 /// Tries of an undo before a human looks.
 const UNDO_TRIES_MAX: u32 = 12;
 /// The first pause.
@@ -59,11 +62,16 @@ pub enum Next {
     Stuck,
 }
 
-/// After a step failed for the `tries`-th time.
+/// After a step failed for the `tries`-th time; `patient`: it has to work in the end, however long the node stays away.
 #[must_use]
-pub fn after_failure(kind: SagaKind, retry: Retry, tries: u32, nodes: usize, entropy: &dyn Entropy) -> Next {
-    // A deletion wins in the end, however long the node stays away.
-    let patient = kind == SagaKind::Delete;
+pub fn after_failure(
+    kind: SagaKind,
+    patient: bool,
+    retry: Retry,
+    tries: u32,
+    nodes: usize,
+    entropy: &dyn Entropy,
+) -> Next {
     match retry {
         Retry::Transient if patient || tries < TRIES_MAX => Next::Again(pause(tries, entropy)),
         Retry::Elsewhere if kind == SagaKind::Provision && nodes + 1 < NODES_MAX => Next::OtherNode,
@@ -99,9 +107,9 @@ mod tests {
     #[test]
     fn every_failure_ends_somewhere() {
         let entropy = SeededEntropy::new(5);
-        for kind in SagaKind::ALL.iter().copied().filter(|kind| *kind != SagaKind::Delete) {
+        for kind in SagaKind::ALL.iter().copied().filter(|kind| !kind.is_patient()) {
             for retry in [Retry::Transient, Retry::Elsewhere, Retry::Permanent] {
-                let next = after_failure(kind, retry, TRIES_MAX, NODES_MAX, &entropy);
+                let next = after_failure(kind, false, retry, TRIES_MAX, NODES_MAX, &entropy);
                 assert_eq!(next, Next::Unwind, "{kind} {retry:?}");
             }
         }
@@ -112,8 +120,8 @@ mod tests {
     #[test]
     fn a_deletion_waits_for_its_node_and_a_refused_one_calls_a_human() {
         let entropy = SeededEntropy::new(5);
-        assert!(matches!(after_failure(SagaKind::Delete, Retry::Transient, 1_000, 0, &entropy), Next::Again(_)));
-        assert_eq!(after_failure(SagaKind::Delete, Retry::Permanent, 1, 0, &entropy), Next::Stuck);
+        assert!(matches!(after_failure(SagaKind::Delete, true, Retry::Transient, 1_000, 0, &entropy), Next::Again(_)));
+        assert_eq!(after_failure(SagaKind::Delete, true, Retry::Permanent, 1, 0, &entropy), Next::Stuck);
     }
 
     #[test]

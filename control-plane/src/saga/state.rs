@@ -27,6 +27,9 @@ pub struct State {
     /// The node that is being left for another, from the decision on until the saga begins there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub leaving: Option<Leaving>,
+    /// Whether the instance's disk has grown and cannot be taken back; an older version need not know it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub keeps_disk: bool,
     /// Why everything is undone; an undo that fails must not hide it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cause: Option<Failure>,

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use nemordp_model::{EventKind, Instance, Label, Lifecycle, Order, OrderState};
-use nemordp_types::instance::{DesiredPower, GuestSpec, InstanceSpec, NetworkSpec};
+use nemordp_types::instance::{DesiredPower, DiskSet, GuestSpec, InstanceSpec, NetworkSpec};
 use nemordp_types::{
     Fence, Generation, GiB, HostName, InstanceId, KeyboardLayout, MiB, NodeId, OrderId, PlanName, RegionName,
     ReservationId, StorageClass, Template, TemplateName, TenantId, TimeZoneName, Vcpu,
@@ -36,7 +36,7 @@ pub struct Shape {
 }
 
 impl Shape {
-    fn of(spec: &InstanceSpec) -> Self {
+    pub(crate) fn of(spec: &InstanceSpec) -> Self {
         Self { vcpu: spec.vcpu, memory: spec.memory, disk: spec.disk, storage_class: spec.storage_class.clone() }
     }
 }
@@ -135,6 +135,8 @@ pub(crate) fn begin(accept: &OrderAccept, node_id: NodeId, network: NetworkSpec,
             network,
             guest: accept.guest.clone(),
             power: DesiredPower::On,
+            suspended: false,
+            disks: DiskSet::default(),
         },
         generation: Generation(1),
         fence: Fence(0),
@@ -144,6 +146,8 @@ pub(crate) fn begin(accept: &OrderAccept, node_id: NodeId, network: NetworkSpec,
         rdp_certificate_sha256: None,
         frozen: None,
         frozen_at: None,
+        suspended_at: None,
+        delete_after: None,
         created_at: now,
         updated_at: now,
     };

@@ -45,6 +45,16 @@ pub enum Effect {
         /// SHA-256 of the certificate (DER).
         sha256: [u8; 32],
     },
+    /// The guest shows no certificate that could be pinned.
+    UnpinCertificate {
+        /// Of which instance.
+        instance_id: InstanceId,
+    },
+    /// A change is final: what was kept for taking it back may go.
+    Settle {
+        /// Of which instance.
+        instance_id: InstanceId,
+    },
     /// Capacity, port and private address are given back.
     Release {
         /// Whose.
@@ -72,6 +82,8 @@ impl std::fmt::Debug for Effect {
             Self::InstanceFailed { instance_id } => write!(f, "InstanceFailed({instance_id})"),
             Self::InstanceDeleted { instance_id } => write!(f, "InstanceDeleted({instance_id})"),
             Self::PinCertificate { instance_id, .. } => write!(f, "PinCertificate({instance_id})"),
+            Self::UnpinCertificate { instance_id } => write!(f, "UnpinCertificate({instance_id})"),
+            Self::Settle { instance_id } => write!(f, "Settle({instance_id})"),
             Self::Release { instance_id } => write!(f, "Release({instance_id})"),
             Self::SealSecret { instance_id, .. } => write!(f, "SealSecret({instance_id})"),
             Self::EraseSecret { instance_id } => write!(f, "EraseSecret({instance_id})"),
@@ -89,6 +101,15 @@ pub(crate) async fn lifecycle(tx: &mut Tx, id: InstanceId, next: Lifecycle, kind
     found.updated_at = tx.now;
     instance::update_in_tx(tx, &found).await?;
     tx.event(kind, Subject::from(&found), json!({})).await
+}
+
+async fn pin(tx: &mut Tx, id: InstanceId, sha256: Option<[u8; 32]>) -> Result<()> {
+    let mut found = instance::fetch_locked(tx, TenantScope::All, id).await?;
+    found.rdp_certificate_sha256 = sha256;
+    found.updated_at = tx.now;
+    instance::update_in_tx(tx, &found).await?;
+    let word = if sha256.is_some() { "pinned" } else { "unknown" };
+    tx.event(EventKind::InstanceChanged, Subject::from(&found), json!({ "certificate": word })).await
 }
 
 pub(crate) async fn release_in_tx(tx: &mut Tx, id: InstanceId) -> Result<()> {
@@ -117,12 +138,16 @@ pub(crate) async fn apply_in_tx(tx: &mut Tx, effect: &Effect) -> Result<()> {
             secret::erase_in_tx(tx, *instance_id).await?;
             release_in_tx(tx, *instance_id).await
         }
-        Effect::PinCertificate { instance_id, sha256 } => {
+        Effect::PinCertificate { instance_id, sha256 } => pin(tx, *instance_id, Some(*sha256)).await,
+        Effect::UnpinCertificate { instance_id } => pin(tx, *instance_id, None).await,
+        Effect::Settle { instance_id } => {
             let mut found = instance::fetch_locked(tx, TenantScope::All, *instance_id).await?;
-            found.rdp_certificate_sha256 = Some(*sha256);
-            found.updated_at = tx.now;
+            let now = tx.now;
+            if !found.settle(now) {
+                return Ok(());
+            }
             instance::update_in_tx(tx, &found).await?;
-            tx.event(EventKind::InstanceChanged, Subject::from(&found), json!({ "certificate": "pinned" })).await
+            tx.event(EventKind::InstanceChanged, Subject::from(&found), json!({ "disk": "settled" })).await
         }
         Effect::Release { instance_id } => release_in_tx(tx, *instance_id).await,
         Effect::SealSecret { instance_id, sealed } => secret::seal_in_tx(tx, *instance_id, sealed).await,

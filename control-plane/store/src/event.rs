@@ -4,7 +4,7 @@
 //! in the order in which the changes began; so no event ever appears below a number that was read, and what follows from
 //! another change stands behind it. Writers wait for nobody.
 
-use nemordp_model::{Event, EventKind, Instance, Order};
+use nemordp_model::{Event, EventKind, Instance, Order, Saga};
 use nemordp_types::{EventId, InstanceId, NodeId, OrderId, TenantId};
 use serde_json::Value as Json;
 
@@ -41,6 +41,12 @@ impl Subject {
 impl From<&Order> for Subject {
     fn from(order: &Order) -> Self {
         Self { tenant: Some(order.tenant_id), order: Some(order.id), instance: Some(order.instance_id), node: None }
+    }
+}
+
+impl From<&Saga> for Subject {
+    fn from(saga: &Saga) -> Self {
+        Self { tenant: Some(saga.tenant_id), order: saga.order_id, instance: saga.instance_id, node: None }
     }
 }
 

@@ -1,18 +1,22 @@
 //! Instances: reading them, and changing what is wanted of them.
 
-use nemordp_model::{EventKind, Instance, Lifecycle, Saga, SagaKind};
-use nemordp_types::instance::DesiredPower;
-use nemordp_types::{Failure, Generation, InstanceId, NodeId, Reason, SagaId};
+use jiff::Timestamp;
+use nemordp_model::{EventKind, Former, Instance, Lifecycle, Saga, SagaKind, SagaStatus, Wish};
+use nemordp_types::{Failure, InstanceId, NodeId, Reason};
 use serde_json::json;
 
 use crate::Store;
+use crate::accept::Shape;
 use crate::codec::{json, json_opt};
 use crate::error::{Result, StoreError};
 use crate::event::Subject;
 use crate::idempotency::{Idempotency, Once, once};
+use crate::lease::{self, Lease};
 use crate::page::{Page, Paged, TenantScope};
+use crate::resize;
 use crate::rows::{Kind, Rows};
-use crate::saga::{self, NewSaga};
+use crate::saga::{self, NewSaga, Unfinished};
+use crate::secret;
 use crate::sql::{Query, Row, values};
 use crate::transaction::{Sql, Tx};
 
@@ -21,7 +25,7 @@ pub(crate) const MISSING: StoreError = StoreError::NotFound { noun: InstanceId::
 macro_rules! columns {
     () => {
         "id, order_id, tenant_id, node_id, spec, generation, fence, lifecycle, observed, observed_at, \
-         rdp_certificate_sha256, frozen, frozen_at, created_at, updated_at"
+         rdp_certificate_sha256, frozen, frozen_at, suspended_at, delete_after, created_at, updated_at"
     };
 }
 
@@ -32,19 +36,6 @@ pub struct InstanceFilter {
     pub node_id: Option<NodeId>,
     /// At this point of its life.
     pub lifecycle: Option<Lifecycle>,
-}
-
-/// What a customer wants of an instance.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Wish {
-    /// It should run.
-    PowerOn,
-    /// It should be off.
-    PowerOff,
-    /// Something is done to it that changes nothing of what it should be: restart, reset, a new password.
-    Keep,
-    /// It should be gone.
-    Delete,
 }
 
 /// What a wish became.
@@ -71,6 +62,8 @@ fn instance(row: &Row) -> Result<Instance> {
         rdp_certificate_sha256: row.get("rdp_certificate_sha256")?,
         frozen: row.get("frozen")?,
         frozen_at: row.get("frozen_at")?,
+        suspended_at: row.get("suspended_at")?,
+        delete_after: row.get("delete_after")?,
         created_at: row.get("created_at")?,
         updated_at: row.get("updated_at")?,
     })
@@ -113,7 +106,8 @@ pub(crate) async fn insert_in_tx<'i>(tx: &mut Tx, instances: impl Iterator<Item 
 /// Writes what this transaction changed; the fence is the lease's alone.
 pub(crate) async fn update_in_tx(tx: &mut Tx, changed: &Instance) -> Result<()> {
     let sql = "UPDATE instance SET node_id = $2, spec = $3, generation = $4, lifecycle = $5, observed = $6, \
-               rdp_certificate_sha256 = $7, updated_at = $8 WHERE id = $1 AND generation <= $4";
+               rdp_certificate_sha256 = $7, updated_at = $8, suspended_at = $9, delete_after = $10 \
+               WHERE id = $1 AND generation <= $4";
     let pin = changed.rdp_certificate_sha256.map(|sha256| sha256.to_vec());
     let values = values![
         changed.id,
@@ -124,6 +118,8 @@ pub(crate) async fn update_in_tx(tx: &mut Tx, changed: &Instance) -> Result<()> 
         json_opt(changed.observed.as_ref())?,
         pin,
         changed.updated_at,
+        changed.suspended_at,
+        changed.delete_after,
     ];
     tx.execute_one(Query::new("instance", sql, values), StoreError::StaleFence).await
 }
@@ -155,51 +151,76 @@ pub(crate) async fn fetch_locked(tx: &mut Tx, scope: TenantScope, id: InstanceId
     instance(&tx.fetch_optional(query).await?.ok_or(MISSING)?)
 }
 
-/// Makes room for a new saga: deletion ends the one that is open, anything else waits for it.
-async fn settle_open_saga(tx: &mut Tx, id: InstanceId, wish: Wish) -> Result<()> {
-    let Some((open, kind)) = saga::open_in_tx(tx, id).await? else { return Ok(()) };
-    match wish {
-        Wish::Delete => saga::supersede_in_tx(tx, open).await,
-        Wish::PowerOn | Wish::PowerOff | Wish::Keep => Err(under_way(open, kind)),
+/// Makes room for a new saga: deletion ends the one that is open or stuck, anything else waits for it.
+async fn settle_unfinished_saga(tx: &mut Tx, id: InstanceId, wish: &Wish) -> Result<()> {
+    let Some(unfinished) = saga::unfinished_in_tx(tx, id).await? else { return Ok(()) };
+    if !wish.wins() {
+        return Err(under_way(&unfinished));
     }
+    saga::supersede_all_in_tx(tx, id).await?;
+    // Of a password that was being set or left nobody knows whether the guest has it.
+    if unfinished.kind.voids_password() { secret::erase_in_tx(tx, id).await } else { Ok(()) }
 }
 
-fn under_way(open: SagaId, kind: SagaKind) -> StoreError {
-    let message = format!("operation {open} ({kind}) is under way on this instance: wait until it is done");
+fn under_way(unfinished: &Unfinished) -> StoreError {
+    let Unfinished { id, kind, status } = unfinished;
+    let message = if *status == SagaStatus::Stuck {
+        format!("operation {id} ({kind}) is stuck on this instance: the operator retries or abandons it first")
+    } else {
+        format!("operation {id} ({kind}) is under way on this instance: wait until it is done")
+    };
     Failure::new(Reason::Conflict, message).into()
 }
 
-async fn change_in_tx(tx: &mut Tx, scope: TenantScope, id: InstanceId, wish: Wish, new: &NewSaga) -> Result<Changed> {
+async fn change_in_tx(tx: &mut Tx, scope: TenantScope, id: InstanceId, wish: &Wish, new: &NewSaga) -> Result<Changed> {
     let mut instance = fetch_locked(tx, scope, id).await?;
     instance.require_thawed()?;
-    if wish == Wish::Delete && instance.lifecycle == Lifecycle::Deleting {
+    if *wish == Wish::Delete && instance.lifecycle == Lifecycle::Deleting {
         let saga = saga::newest_of_kind(tx, id, SagaKind::Delete).await?;
         return Ok(Changed { instance, saga });
     }
     instance.require_active()?;
-    settle_open_saga(tx, id, wish).await?;
-    let kind = match wish {
-        Wish::PowerOn => {
-            instance.spec.power = DesiredPower::On;
-            EventKind::InstanceChanged
-        }
-        Wish::PowerOff => {
-            instance.spec.power = DesiredPower::Off;
-            EventKind::InstanceChanged
-        }
-        Wish::Keep => EventKind::InstanceChanged,
-        Wish::Delete => {
-            instance.lifecycle = instance.lifecycle.to(Lifecycle::Deleting)?;
-            EventKind::InstanceDeleting
-        }
-    };
-    instance.generation = Generation(instance.generation.0 + 1);
-    instance.updated_at = tx.now;
+    settle_unfinished_saga(tx, id, wish).await?;
+    let former = instance.former();
+    let now = tx.now;
+    instance.wish(wish, now)?;
     update_in_tx(tx, &instance).await?;
+    let shape = Shape::of(&instance.spec);
+    if shape != Shape::of(&former.spec) {
+        resize::grow_in_tx(tx, id, &shape).await?;
+    }
     saga::insert_in_tx(tx, new, instance.tenant_id, Some(instance.order_id), Some(id)).await?;
-    tx.event(kind, Subject::from(&instance), json!({ "operation": new.kind, "power": instance.spec.power })).await?;
+    saga::remember_former_in_tx(tx, new.id, &former).await?;
+    let kind = if *wish == Wish::Delete { EventKind::InstanceDeleting } else { EventKind::InstanceChanged };
+    let body = json!({
+        "operation": new.kind,
+        "power": instance.spec.power,
+        "suspended": instance.suspended_at.is_some(),
+        "delete_after": instance.delete_after,
+    });
+    tx.event(kind, Subject::from(&instance), body).await?;
     let saga = saga::fetch(tx, TenantScope::All, new.id).await?;
     Ok(Changed { instance, saga })
+}
+
+async fn take_back_in_tx(tx: &mut Tx, lease: &Lease, keeps_disk: bool) -> Result<Lease> {
+    lease::guard_in_tx(tx, lease).await?;
+    let (id, _) = lease.instance.ok_or(MISSING)?;
+    let former: Former = saga::former(tx, lease.saga_id).await?;
+    let mut instance = fetch_locked(tx, TenantScope::All, id).await?;
+    let (before, now) = (Shape::of(&instance.spec), tx.now);
+    if instance.take_back(former, keeps_disk, now) {
+        update_in_tx(tx, &instance).await?;
+        let shape = Shape::of(&instance.spec);
+        if shape != before {
+            resize::shrink_in_tx(tx, id, &shape).await?;
+        }
+        tx.event(EventKind::InstanceReverted, Subject::from(&instance), json!({ "operation_id": lease.saga_id }))
+            .await?;
+    }
+    let mut lease = lease.clone();
+    lease.instance = Some((id, instance.pair()));
+    Ok(lease)
 }
 
 impl Store {
@@ -227,13 +248,28 @@ impl Store {
         Ok(page.cut(items, |i: &Instance| i.id))
     }
 
-    /// Changes what is wanted of an active instance, with the saga that brings it there. `Conflict` while another saga is
-    /// open, except that deletion ends that one; a second deletion gets the first one's saga.
+    /// Instances whose time to be deleted has come, the longest overdue first.
+    pub async fn instance_list_overdue(&self, now: Timestamp, limit: u32) -> Result<Vec<InstanceId>> {
+        let sql = "SELECT id FROM instance WHERE delete_after IS NOT NULL AND delete_after <= $1 \
+                   AND lifecycle = 'active' ORDER BY delete_after, id LIMIT $2";
+        let rows = self.reader().fetch(Query::new("instance", sql, values![now, limit])).await?;
+        rows.iter().map(|row| row.get("id")).collect()
+    }
+
+    /// Takes back what this saga changed of what is wanted of its instance, room included; the generation rises. Gives the
+    /// lease with the new numbers. Safe to repeat. `keeps_disk`: all but the size of the disk, which may have grown.
+    pub async fn instance_take_back(&self, lease: &Lease, keeps_disk: bool) -> Result<Lease> {
+        transaction!(self, |tx| take_back_in_tx(tx, lease, keeps_disk).await)
+    }
+
+    /// Changes what is wanted of an active instance, with the saga that brings it there, and the room that it needs more.
+    /// `Conflict` while another saga is open or stuck, except that deletion ends that one; a second deletion gets the first
+    /// one's saga. `CapacityExhausted` when its node has no room for a larger size.
     pub async fn instance_change(
         &self,
         scope: TenantScope,
         id: InstanceId,
-        wish: Wish,
+        wish: &Wish,
         saga: &NewSaga,
         intention: Option<&Idempotency<'_, Changed>>,
     ) -> Result<Once<Changed>> {

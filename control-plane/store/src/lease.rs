@@ -15,6 +15,7 @@ use crate::codec::json_opt;
 use crate::effect::{self, Effect};
 use crate::error::{Result, StoreError};
 use crate::event::Subject;
+use crate::page::TenantScope;
 use crate::saga::{self, columns};
 use crate::sql::{Query, values};
 use crate::transaction::{Sql as _, Tx};
@@ -172,10 +173,11 @@ async fn write_in_tx(tx: &mut Tx, lease: &Lease, write: &SagaWrite<'_>) -> Resul
         effect::apply_in_tx(tx, effect).await?;
     }
     if write.status == SagaStatus::Stuck {
+        let stuck = saga::fetch(tx, TenantScope::All, lease.saga_id).await?;
         let reason = write.failure.map(|failure| failure.reason);
-        let body = json!({ "operation_id": lease.saga_id, "step": write.step, "reason": reason });
-        let instance = lease.instance.map(|(id, _)| id);
-        tx.event(EventKind::SagaStuck, Subject { instance, ..Subject::default() }, body).await?;
+        let name = stuck.steps.iter().find(|step| step.position == write.step).map(|step| step.name.as_str());
+        let body = json!({ "operation_id": stuck.id, "kind": stuck.kind, "step": name, "reason": reason });
+        tx.event(EventKind::SagaStuck, Subject::from(&stuck), body).await?;
     }
     Ok(())
 }

@@ -8,7 +8,7 @@
 //! Map: [`error`] what can go wrong · `sql`, `rows`, `codec`, `transaction`, `open`, `migrate` how both databases are
 //! spoken to · [`page`] listing · one file per noun for the rest: [`tenant`], [`api_key`], [`plan`], [`template`],
 //! [`ticket`], [`node`], [`heartbeat`], [`certificate`], [`fleet`], [`order`], [`accept`] an order with all that it needs,
-//! [`burst`] many of them in one commit, [`decision`], [`turn`], [`instance`], [`reservation`], `claim`,
+//! [`burst`] many of them in one commit, [`decision`], [`turn`], [`instance`], [`reservation`], `claim`, `resize`,
 //! [`saga`], [`lease`], [`effect`], [`idempotency`], [`event`], [`secret`], [`frozen`], [`backup`],
 //! `audit`, [`reconciler`], [`expire`], [`wake`], `installation`.
 
@@ -45,6 +45,7 @@ pub mod page;
 pub mod plan;
 pub mod reconciler;
 pub mod reservation;
+mod resize;
 mod rows;
 pub mod saga;
 pub mod secret;
@@ -70,9 +71,10 @@ pub use expire::{EndingCertificate, PortPool};
 pub use frozen::Restored;
 pub use heartbeat::{HeartbeatOutcome, NodeHeartbeat, Signs, Withdrawal};
 pub use idempotency::{Idempotency, Once, StoredResponse};
-pub use instance::{Changed, InstanceFilter, Wish};
+pub use instance::{Changed, InstanceFilter};
 pub use lease::{Hold, Lease, LeasedSaga, SagaWrite};
 pub use migrate::SCHEMA_VERSION;
+pub use nemordp_model::Wish;
 pub use node::{Enrolled, NodeEnroll};
 pub use node_session::Sender;
 pub use open::{Effort, Store};

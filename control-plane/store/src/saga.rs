@@ -1,10 +1,14 @@
 //! Sagas as they are shown and steered. Whoever works on one holds its lease: [`crate::lease`].
 
-use nemordp_model::{Saga, SagaKind, SagaStatus, SagaStep};
+use nemordp_model::{EventKind, Former, OrderChange, Saga, SagaKind, SagaStatus, SagaStep};
 use nemordp_types::{Failure, InstanceId, OrderId, Reason, SagaId, TenantId};
 
 use crate::Store;
+use crate::codec::json;
+use crate::effect::{self, Effect};
 use crate::error::{Result, StoreError};
+use crate::event::Subject;
+use crate::idempotency::{Idempotency, Once, once};
 use crate::page::{Page, Paged, TenantScope};
 use crate::rows::{Kind, Rows};
 use crate::sql::{Query, Row, values};
@@ -156,13 +160,51 @@ pub(crate) async fn open_in_tx(tx: &mut Tx, instance_id: InstanceId) -> Result<O
     row.map(|row| Ok((row.get("id")?, row.get("kind")?))).transpose()
 }
 
+/// A saga that is open or stuck.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Unfinished {
+    pub(crate) id: SagaId,
+    pub(crate) kind: SagaKind,
+    pub(crate) status: SagaStatus,
+}
+
+/// The saga that is open or stuck on an instance; an open one first.
+pub(crate) async fn unfinished_in_tx(tx: &mut Tx, instance_id: InstanceId) -> Result<Option<Unfinished>> {
+    let sql = "SELECT id, kind, status FROM saga WHERE instance_id = $1 \
+               AND status IN ('running', 'unwinding', 'stuck') \
+               ORDER BY CASE status WHEN 'stuck' THEN 1 ELSE 0 END, id DESC LIMIT 1";
+    let row = tx.fetch_optional(Query::new("saga", sql, values![instance_id])).await?;
+    row.map(|row| Ok(Unfinished { id: row.get("id")?, kind: row.get("kind")?, status: row.get("status")? })).transpose()
+}
+
+/// Keeps what was wanted of the instance before the saga.
+pub(crate) async fn remember_former_in_tx(tx: &mut Tx, id: SagaId, former: &Former) -> Result<()> {
+    let sql = "UPDATE saga SET former = $2 WHERE id = $1";
+    tx.execute_one(Query::new("saga", sql, values![id, json(former)?]), MISSING).await
+}
+
+/// What was wanted of the instance before the saga.
+pub(crate) async fn former(sql: &mut impl Sql, id: SagaId) -> Result<Former> {
+    let text = "SELECT former FROM saga WHERE id = $1";
+    sql.fetch_optional(Query::new("saga", text, values![id])).await?.ok_or(MISSING)?.json("former")
+}
+
 pub(crate) async fn newest_of_kind(tx: &mut Tx, instance_id: InstanceId, kind: SagaKind) -> Result<Saga> {
     let sql = "SELECT id FROM saga WHERE instance_id = $1 AND kind = $2 ORDER BY id DESC LIMIT 1";
     let row = tx.fetch_optional(Query::new("saga", sql, values![instance_id, kind])).await?.ok_or(MISSING)?;
     fetch(tx, TenantScope::All, row.get("id")?).await
 }
 
-/// Ends a saga because its instance is to be deleted; who holds its lease learns it at the next write.
+/// Ends what is open or stuck on an instance, because that is to be deleted; who holds a lease learns it at the next write.
+pub(crate) async fn supersede_all_in_tx(tx: &mut Tx, instance_id: InstanceId) -> Result<()> {
+    let now = tx.now;
+    let sql = "UPDATE saga SET status = 'cancelled', lease_owner = NULL, lease_until = NULL, updated_at = $2, \
+               finished_at = $2, cancel_requested_at = COALESCE(cancel_requested_at, $2) \
+               WHERE instance_id = $1 AND status IN ('running', 'unwinding', 'stuck')";
+    tx.execute(Query::new("saga", sql, values![instance_id, now])).await.map(|_| ())
+}
+
+/// Ends one open saga in the same way.
 pub(crate) async fn supersede_in_tx(tx: &mut Tx, id: SagaId) -> Result<()> {
     let now = tx.now;
     let sql = "UPDATE saga SET status = 'cancelled', lease_owner = NULL, lease_until = NULL, updated_at = $2, \
@@ -181,9 +223,8 @@ pub(crate) async fn request_cancel_in_tx(tx: &mut Tx, id: SagaId) -> Result<()> 
 }
 
 /// Moves a stuck saga on; `to` is one of the open states or `unwound`.
-async fn unstick(tx: &mut Tx, id: SagaId, to: SagaStatus) -> Result<()> {
-    let now = tx.now;
-    let saga = fetch(tx, TenantScope::All, id).await?;
+async fn unstick(tx: &mut Tx, saga: &Saga, to: SagaStatus) -> Result<()> {
+    let (now, id) = (tx.now, saga.id);
     if let Some(instance_id) = saga.instance_id.filter(|_| to.is_open())
         && let Some((open, kind)) = open_in_tx(tx, instance_id).await?
         && open != id
@@ -199,6 +240,34 @@ async fn unstick(tx: &mut Tx, id: SagaId, to: SagaStatus) -> Result<()> {
     tx.execute_one(Query::new("saga", sql, values![id, to, now, finished_at]), StoreError::Refused(refused)).await
 }
 
+/// What a saga leaves that was given up, once everything on the node was removed by hand.
+fn last_effects(saga: &Saga) -> Vec<Effect> {
+    let Some(instance_id) = saga.instance_id else { return Vec::new() };
+    if saga.kind == SagaKind::Provision {
+        let failure = saga.failure.clone().unwrap_or_else(|| Failure::internal("given up without a cause"));
+        let asked_for = saga.cancel_requested_at.is_some();
+        let change = if asked_for { OrderChange::Cancel } else { OrderChange::Fail(failure) };
+        let order = saga.order_id.map(|order_id| Effect::Order { order_id, change });
+        return [Effect::InstanceFailed { instance_id }].into_iter().chain(order).collect();
+    }
+    if saga.kind == SagaKind::Delete {
+        return vec![Effect::InstanceDeleted { instance_id }];
+    }
+    let unproven = saga.kind.voids_password().then_some(Effect::EraseSecret { instance_id });
+    unproven.into_iter().collect()
+}
+
+async fn abandon_in_tx(tx: &mut Tx, scope: TenantScope, id: SagaId) -> Result<Saga> {
+    let saga = fetch(tx, scope, id).await?;
+    unstick(tx, &saga, SagaStatus::Unwound).await?;
+    for effect in last_effects(&saga) {
+        effect::apply_in_tx(tx, &effect).await?;
+    }
+    let body = serde_json::json!({ "operation_id": saga.id, "kind": saga.kind });
+    tx.event(EventKind::SagaAbandoned, Subject::from(&saga), body).await?;
+    fetch(tx, scope, id).await
+}
+
 impl Store {
     /// One saga with its steps: the operation that HTTP shows.
     pub async fn saga_fetch(&self, scope: TenantScope, id: SagaId) -> Result<Saga> {
@@ -209,6 +278,11 @@ impl Store {
     pub async fn saga_state(&self, id: SagaId) -> Result<String> {
         let sql = "SELECT state FROM saga WHERE id = $1";
         self.reader().fetch_optional(Query::new("saga", sql, values![id])).await?.ok_or(MISSING)?.get("state")
+    }
+
+    /// What was wanted of its instance before the saga.
+    pub async fn saga_former(&self, id: SagaId) -> Result<Former> {
+        former(&mut self.reader(), id).await
     }
 
     /// Sagas by id, without their steps.
@@ -235,11 +309,32 @@ impl Store {
     /// Lets a stuck saga run or unwind again, as a human decided.
     pub async fn saga_retry(&self, id: SagaId, unwind: bool) -> Result<()> {
         let to = if unwind { SagaStatus::Unwinding } else { SagaStatus::Running };
-        transaction!(self, |tx| unstick(tx, id, to).await)
+        self.saga_resume(TenantScope::All, id, Some(to), None).await.map(drop)
     }
 
-    /// Gives a stuck saga up: a human has cleaned up what it left.
-    pub async fn saga_abandon(&self, id: SagaId) -> Result<()> {
-        transaction!(self, |tx| unstick(tx, id, SagaStatus::Unwound).await)
+    /// Lets a stuck saga go on: where it was when it stuck, or in the direction that is named.
+    pub async fn saga_resume(
+        &self,
+        scope: TenantScope,
+        id: SagaId,
+        to: Option<SagaStatus>,
+        intention: Option<&Idempotency<'_, Saga>>,
+    ) -> Result<Once<Saga>> {
+        transaction!(self, |tx| once!(tx, intention, {
+            let saga = fetch(tx, scope, id).await?;
+            unstick(tx, &saga, to.unwrap_or_else(|| saga.resumes())).await?;
+            fetch(tx, scope, id).await?
+        }))
+    }
+
+    /// Gives a stuck saga up: a human has cleaned up what it left on nodes. What it held is given back: an order that was
+    /// never delivered has failed, an instance that was being deleted is gone.
+    pub async fn saga_abandon(
+        &self,
+        scope: TenantScope,
+        id: SagaId,
+        intention: Option<&Idempotency<'_, Saga>>,
+    ) -> Result<Once<Saga>> {
+        transaction!(self, |tx| once!(tx, intention, abandon_in_tx(tx, scope, id).await?))
     }
 }

@@ -253,11 +253,16 @@ impl Plane {
 
     /// Ends the one open saga with these effects.
     pub(crate) async fn end_saga(&self, effects: &[Effect]) {
+        self.write_saga(SagaStatus::Done, effects).await;
+    }
+
+    /// Leaves the one open saga in this status, with these effects.
+    pub(crate) async fn write_saga(&self, status: SagaStatus, effects: &[Effect]) {
         let store = &self.running.app.store;
         let leased = store.saga_claim("test", Duration::from_secs(60)).await.unwrap().unwrap();
         let write = SagaWrite {
             state: "{}",
-            status: SagaStatus::Done,
+            status,
             step: 2,
             failure: None,
             hold: Hold::Keep(Duration::from_secs(60)),

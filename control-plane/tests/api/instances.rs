@@ -15,6 +15,7 @@ async fn each_change_answers_with_its_operation() {
         ("stop", "stop", false),
         ("start", "start", true),
         ("restart", "restart", true),
+        ("reset", "reset", true),
         ("password-reset", "password_reset", true),
     ] {
         let answer = plane.post(&format!("/v1/instances/{instance}/{action}"), action, &json!({})).await;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use nemordp_model::{Instance, Lifecycle, OrderState, SagaStatus};
 use nemordp_store::{InstanceFilter, Page, Reservation, SagaFilter, TenantScope};
+use nemordp_types::instance::DesiredPower;
 use nemordp_types::node::Reserved;
 use nemordp_types::{Bytes, InstanceId, MiB, NodeId, Vcpu};
 use secrecy::ExposeSecret as _;
@@ -49,14 +50,23 @@ impl World {
         assert_eq!(places.len(), 1, "{} is at one place", instance.id);
         let (node, _, guest) = &places[0];
         assert_eq!(*node, instance.node_id);
-        assert_eq!(guest.spec.network, instance.spec.network);
+        assert_eq!(guest.spec, instance.spec, "the node has what is wanted");
+        assert_eq!(guest.running, instance.desired_power() == DesiredPower::On);
+        if guest.running {
+            assert_eq!(guest.disk().host_name, instance.spec.guest.host_name);
+        }
+        assert_eq!(instance.spec.disks.kept, None, "nothing is kept for a change that is over");
+        assert_eq!(instance.spec.suspended, instance.suspended_at.is_some() || instance.delete_after.is_some());
         assert!(guest.sessions.iter().all(|session| session.id != "proof"), "the proof's session is still there");
-        assert_eq!(instance.rdp_certificate_sha256, Some(crate::node::CERTIFICATE));
+        assert_eq!(instance.rdp_certificate_sha256, Some(guest.certificate()));
         assert_eq!(held.len(), 1);
         assert_eq!(held[0].node_id, instance.node_id);
+        let size = (held[0].vcpu, held[0].memory, held[0].disk);
+        assert_eq!(size, (instance.spec.vcpu, instance.spec.memory, Bytes::from(instance.spec.disk)));
+        assert_eq!(guest.disks[&instance.spec.disks.system].size, instance.spec.disk);
         if let Some(sealed) = self.tools.store.secret_fetch(instance.id).await.unwrap() {
             let password = self.tools.sealer.open(instance.id, &sealed).unwrap();
-            assert_eq!(guest.password.as_deref(), Some(password.expose_secret()), "what is delivered opens the guest");
+            assert_eq!(guest.password(), Some(password.expose_secret()), "what is delivered opens the guest");
         }
     }
 

@@ -10,10 +10,10 @@ use crate::kit::{Backend, LEASE, World, on_both_stores};
 use crate::node::Fault;
 
 /// More suspensions than any saga has.
-const SUSPENSIONS_MAX: u32 = 2_000;
+pub(crate) const SUSPENSIONS_MAX: u32 = 2_000;
 
 /// Crashes a saga at its n-th suspension, lets another replica adopt it, and says whether there was an n-th one.
-async fn crashed_at(world: &World, saga: SagaId, n: u32) -> bool {
+pub(crate) async fn crashed_at(world: &World, saga: SagaId, n: u32) -> bool {
     let leased = world.claim("dies", saga).await.unwrap();
     let crashed = world.carry_and_crash(leased, n).await.is_none();
     // A transaction that was begun may still end: its task outlives who asked for it.
@@ -103,7 +103,7 @@ async fn survives(backend: Backend, kind: SagaKind, wish: Wish) {
     let world = World::with_nodes(1, backend).await;
     for n in 0..SUSPENSIONS_MAX {
         let bought = world.delivered().await;
-        let saga = world.change(bought.instance, kind, wish).await;
+        let saga = world.change(bought.instance, kind, wish.clone()).await;
         let crashed = crashed_at(&world, saga, n).await;
         let ended = world.settle(saga).await;
         assert_eq!(ended.status, SagaStatus::Done, "{kind}, crash {n}: {ended:?}");

@@ -15,7 +15,7 @@ async fn an_order_becomes_a_proven_desktop_without_leaving_its_password_anywhere
     assert_eq!(world.nodes.proofs(), 1);
     let saga = world.saga(bought.saga).await;
     assert!(saga.steps.iter().all(|step| step.state == StepState::Done && step.attempts == 1), "{:?}", saga.steps);
-    let password = world.nodes.guest(bought.instance).unwrap().1.password.unwrap();
+    let password = world.nodes.guest(bought.instance).unwrap().1.password().unwrap().to_owned();
     let state = world.tools.store.saga_state(bought.saga).await.unwrap();
     assert!(!state.contains(&password) && !format!("{saga:?}").contains(&password));
     world.audit().await;
@@ -57,16 +57,16 @@ async fn an_endpoint_that_never_answers_is_tried_three_times(backend: Backend) {
 async fn a_password_reset_ends_the_users_sessions_and_seals_another_password(backend: Backend) {
     let world = World::with_nodes(1, backend).await;
     let bought = world.delivered().await;
-    let before = world.nodes.guest(bought.instance).unwrap().1.password;
+    let before = world.nodes.guest(bought.instance).unwrap().1.password().map(str::to_owned);
     world.nodes.customer_logs_in(bought.instance);
     let reset = world.change(bought.instance, SagaKind::PasswordReset, Wish::Keep).await;
     assert_eq!(world.settle(reset).await.status, SagaStatus::Done);
     let (_, guest) = world.nodes.guest(bought.instance).unwrap();
     assert!(guest.sessions.is_empty());
-    assert_ne!(guest.password, before);
+    assert_ne!(guest.password(), before.as_deref());
     let sealed = world.tools.store.secret_fetch(bought.instance).await.unwrap().unwrap();
     let opened = world.tools.sealer.open(bought.instance, &sealed).unwrap();
-    assert_eq!(guest.password.as_deref(), Some(opened.expose_secret()));
+    assert_eq!(guest.password(), Some(opened.expose_secret()));
     world.audit().await;
 }
 
@@ -111,7 +111,7 @@ async fn deletion_wins_over_other_work_and_leaves_nothing(backend: Backend) {
     let refused = world
         .tools
         .store
-        .instance_change(TenantScope::All, bought.instance, Wish::Keep, &busy, None)
+        .instance_change(TenantScope::All, bought.instance, &Wish::Keep, &busy, None)
         .await
         .unwrap_err();
     assert!(refused.to_string().contains(&stop.to_string()), "the answer names what is under way: {refused}");

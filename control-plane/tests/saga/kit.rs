@@ -10,7 +10,7 @@ use nemordp_control_plane::reconcile::Auditor;
 use nemordp_control_plane::saga::carry::{Rest, carry};
 use nemordp_control_plane::saga::{Limits, Tools, plan};
 use nemordp_control_plane::seal::{Sealer, ensure_key_file};
-use nemordp_model::{Label, Order, Overcommit, Saga, SagaKind, SagaStatus};
+use nemordp_model::{Instance, Label, Order, Overcommit, Saga, SagaKind, SagaStatus};
 use nemordp_store::{
     LeasedSaga, NewCertificate, NewOrder, NewPlan, NewTicket, NodeEnroll, NodeHeartbeat, Once, OrderAccept, Shape,
     Store, TenantScope, Wish,
@@ -19,9 +19,9 @@ use nemordp_types::instance::GuestSpec;
 use nemordp_types::node::{Acceleration, EndpointPool, NodeInventory, NodeLoad, PoolInventory};
 use nemordp_types::template::{Personalisation, RdpSecurity};
 use nemordp_types::{
-    Bytes, Clock, Entropy, GiB, HostName, InstanceId, LoginName, ManualClock, MiB, NodeAddress, NodeId, OrderId,
-    PlanName, RegionName, ReservationId, SagaId, SeededEntropy, StorageClass, Template, TemplateDigest, TemplateName,
-    TenantId, TicketId, Vcpu,
+    Bytes, Clock, Entropy, Failure, GiB, HostName, InstanceId, LoginName, ManualClock, MiB, NodeAddress, NodeId,
+    OrderId, PlanName, RegionName, ReservationId, SagaId, SeededEntropy, StorageClass, Template, TemplateDigest,
+    TemplateName, TenantId, TicketId, Vcpu,
 };
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
@@ -266,9 +266,20 @@ impl World {
     /// Begins other work on an instance.
     pub(crate) async fn change(&self, instance: InstanceId, kind: SagaKind, wish: Wish) -> SagaId {
         let saga = plan::begin(kind, self.clock.as_ref(), self.entropy.as_ref()).unwrap();
-        let changed = self.tools.store.instance_change(TenantScope::All, instance, wish, &saga, None).await.unwrap();
+        let changed = self.tools.store.instance_change(TenantScope::All, instance, &wish, &saga, None).await.unwrap();
         let Once::Done(changed) = changed else { panic!("nothing was replayed") };
         changed.saga.id
+    }
+
+    /// Why other work cannot begin on an instance.
+    pub(crate) async fn refusal(&self, instance: InstanceId, kind: SagaKind, wish: Wish) -> Failure {
+        let saga = plan::begin(kind, self.clock.as_ref(), self.entropy.as_ref()).unwrap();
+        let changed = self.tools.store.instance_change(TenantScope::All, instance, &wish, &saga, None).await;
+        changed.unwrap_err().into()
+    }
+
+    pub(crate) async fn instance(&self, id: InstanceId) -> Instance {
+        self.tools.store.instance_fetch(TenantScope::All, id).await.unwrap()
     }
 
     pub(crate) async fn saga(&self, id: SagaId) -> Saga {

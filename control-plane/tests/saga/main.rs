@@ -8,12 +8,16 @@
 
 mod audit;
 mod crash;
+mod deadline;
 mod delivery;
 mod failure;
 mod kit;
+mod lifecycle;
 mod node;
 mod postgres;
 mod replicas;
 mod restored;
 mod simulation;
+mod stuck;
 mod templates_ahead;
+mod wins;

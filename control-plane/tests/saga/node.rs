@@ -14,25 +14,105 @@ use nemordp_control_plane::saga::LoginProver;
 use nemordp_proof::{Credential, Evidence, Readiness, Stage as ProofStage, Target, Verdict};
 use nemordp_providers::{Capabilities, Change, Place, Provider};
 use nemordp_types::guest::{Account, AccountState, GuestSession, LoginRefusal};
-use nemordp_types::instance::{InstanceSpec, InstanceStatus, ObservedPower, PowerAction};
+use nemordp_types::instance::{DesiredPower, Edition, InstanceSpec, InstanceStatus, ObservedPower, PowerAction};
 use nemordp_types::node::{NodeInventory, NodeLoad};
 use nemordp_types::operation::{Operation, OperationKind, OperationState, Stage};
 use nemordp_types::template::{TemplatePresence, TemplateState};
 use nemordp_types::{
-    Bytes, Failure, InstanceId, LoginName, Mutation, NodeId, OperationId, Pair, Reason, Template, TemplateDigest,
+    Bytes, Failure, GiB, HostName, InstanceId, LoginName, Mutation, NodeId, OperationId, Pair, Reason, Template,
+    TemplateDigest,
 };
 use secrecy::ExposeSecret as _;
 
-/// The certificate that every guest shows.
+/// The certificate that the guest on an order's own disk shows.
 pub(crate) const CERTIFICATE: [u8; 32] = [7; 32];
+
+/// A disk with the system on it.
+#[derive(Debug, Clone)]
+pub(crate) struct Disk {
+    pub(crate) size: GiB,
+    pub(crate) password: Option<String>,
+    pub(crate) host_name: HostName,
+}
 
 /// What a node has of an instance.
 #[derive(Debug, Clone)]
 pub(crate) struct Guest {
     pub(crate) spec: InstanceSpec,
     pub(crate) running: bool,
-    pub(crate) password: Option<String>,
+    pub(crate) disks: BTreeMap<Edition, Disk>,
     pub(crate) sessions: Vec<GuestSession>,
+}
+
+impl Guest {
+    fn new(spec: &InstanceSpec) -> Self {
+        let mut guest = Self { spec: spec.clone(), running: false, disks: BTreeMap::new(), sessions: Vec::new() };
+        guest.follow(spec);
+        guest
+    }
+
+    /// The disk that it boots from.
+    pub(crate) fn disk(&self) -> &Disk {
+        &self.disks[&self.spec.disks.boots()]
+    }
+
+    /// The password that opens it now.
+    pub(crate) fn password(&self) -> Option<&str> {
+        self.disk().password.as_deref()
+    }
+
+    /// The certificate that it shows: another one on each disk.
+    pub(crate) fn certificate(&self) -> [u8; 32] {
+        match self.spec.disks.boots() {
+            Edition(0) => CERTIFICATE,
+            Edition(number) => [u8::try_from(number).unwrap(); 32],
+        }
+    }
+
+    /// The rules of `agent/src/instance/plan.rs`.
+    fn refuses(&self, wanted: &InstanceSpec) -> Option<Failure> {
+        let own = self.disks.get(&wanted.disks.system)?;
+        let shrinks = wanted.disk < own.size && self.spec.disks.system == wanted.disks.system;
+        shrinks.then(|| Failure::new(Reason::DiskTooSmall, "a disk only grows").with_field("spec.disk_gib"))
+    }
+
+    fn follow(&mut self, wanted: &InstanceSpec) {
+        let fresh = || Disk { size: wanted.disk, password: None, host_name: HostName::new("template").unwrap() };
+        for edition in [Some(wanted.disks.system), wanted.disks.rescue].into_iter().flatten() {
+            self.disks.entry(edition).or_insert_with(fresh);
+        }
+        let own = self.disks.get_mut(&wanted.disks.system).unwrap();
+        own.size = own.size.max(wanted.disk);
+        let size = |spec: &InstanceSpec| (spec.vcpu, spec.memory, spec.disk, spec.disks.boots());
+        let runs = wanted.effective_power() == DesiredPower::On;
+        if size(&self.spec) != size(wanted) || !runs {
+            self.sessions.clear();
+        }
+        self.spec = wanted.clone();
+        self.running = runs;
+        self.disks.retain(|edition, _| wanted.disks.needs(*edition));
+        self.personalise();
+    }
+
+    /// A guest that runs has the names that are wanted.
+    fn personalise(&mut self) {
+        if self.running {
+            self.disks.get_mut(&self.spec.disks.boots()).unwrap().host_name = self.spec.guest.host_name.clone();
+        }
+    }
+
+    fn power(&mut self, action: PowerAction) -> OperationState {
+        if self.spec.suspended && action != PowerAction::Stop {
+            return OperationState::Failed(Failure::new(Reason::Conflict, "suspended"));
+        }
+        self.running = action != PowerAction::Stop;
+        self.spec.power = if self.running { DesiredPower::On } else { DesiredPower::Off };
+        if action != PowerAction::Start {
+            self.sessions.clear();
+        }
+        self.personalise();
+        OperationState::Succeeded
+    }
 }
 
 /// How a change goes wrong.
@@ -46,6 +126,8 @@ pub(crate) enum Fault {
     Unreachable,
     /// Accepted, and never ends.
     Hangs,
+    /// Done, and recorded as failed all the same: what came after it did not work.
+    FailsLate(Reason),
 }
 
 #[derive(Debug, Default)]
@@ -59,6 +141,7 @@ struct Memory {
     stale: u32,
     verdicts: VecDeque<Verdict>,
     proofs: u32,
+    proofs_hang: bool,
     prepared: Vec<(NodeId, TemplateDigest)>,
     prepare_fails: Option<Failure>,
 }
@@ -78,8 +161,20 @@ impl FakeNodes {
     }
 
     pub(crate) fn heal(&self) {
-        self.memory().faults.clear();
-        self.memory().verdicts.clear();
+        let mut memory = self.memory();
+        memory.faults.clear();
+        memory.verdicts.clear();
+        memory.proofs_hang = false;
+    }
+
+    /// Logins never end, until it is healed.
+    pub(crate) fn proofs_hang(&self) {
+        self.memory().proofs_hang = true;
+    }
+
+    /// Somebody removes an instance by hand.
+    pub(crate) fn remove_by_hand(&self, id: InstanceId) {
+        self.memory().guests.retain(|(_, found), _| *found != id);
     }
 
     /// The next logins end like this, whatever the password.
@@ -162,11 +257,16 @@ impl Memory {
     fn act(&mut self, node: NodeId, id: InstanceId, change: &Change) -> OperationState {
         let key = (node, id);
         match change {
-            Change::Ensure(spec) => {
-                if !self.guests.contains_key(&key) {
-                    *self.made.entry(key).or_default() += 1;
-                    let guest = Guest { spec: (**spec).clone(), running: true, password: None, sessions: Vec::new() };
-                    self.guests.insert(key, guest);
+            Change::Ensure(spec) | Change::Reconfigure(spec) => {
+                match self.guests.get_mut(&key) {
+                    None => {
+                        *self.made.entry(key).or_default() += 1;
+                        self.guests.insert(key, Guest::new(spec));
+                    }
+                    Some(guest) => match guest.refuses(spec) {
+                        Some(refusal) => return OperationState::Failed(refusal),
+                        None => guest.follow(spec),
+                    },
                 }
                 return OperationState::Succeeded;
             }
@@ -181,13 +281,18 @@ impl Memory {
             return OperationState::Failed(Failure::new(Reason::NotFound, "no such instance"));
         };
         match change {
-            Change::Power(PowerAction::Stop) => guest.running = false,
-            Change::Power(PowerAction::Start | PowerAction::Restart | PowerAction::Reset) => guest.running = true,
-            Change::SetPassword { password, .. } => guest.password = Some(password.expose_secret().to_owned()),
+            Change::Power(action) => return guest.power(*action),
+            Change::SetPassword { .. } | Change::EndSessions { .. } if !guest.running => {
+                return OperationState::Failed(Failure::new(Reason::Conflict, "does not run"));
+            }
+            Change::SetPassword { password, .. } => {
+                let boots = guest.spec.disks.boots();
+                guest.disks.get_mut(&boots).unwrap().password = Some(password.expose_secret().to_owned());
+            }
             Change::EndSessions { proof_only, .. } => {
                 guest.sessions.retain(|session| *proof_only && session.id != "proof");
             }
-            Change::Ensure(_) | Change::Delete => {}
+            Change::Ensure(_) | Change::Reconfigure(_) | Change::Delete => {}
         }
         OperationState::Succeeded
     }
@@ -205,6 +310,10 @@ impl Memory {
         let state = match &fault {
             Some(Fault::Fails(reason)) => OperationState::Failed(Failure::new(*reason, "as the test wants it")),
             Some(Fault::Hangs) => OperationState::Running,
+            Some(Fault::FailsLate(reason)) => {
+                self.act(node, mutation.instance_id, change);
+                OperationState::Failed(Failure::new(*reason, "as the test wants it, late"))
+            }
             Some(Fault::AnswerLost | Fault::Unreachable) | None => self.act(node, mutation.instance_id, change),
         };
         let stage = if state == OperationState::Running { Stage::Disk } else { Stage::Finished };
@@ -223,11 +332,11 @@ impl Memory {
             power: if guest.running { ObservedPower::Running } else { ObservedPower::Off },
             guest_agent: true,
             confirmed_ipv4: Some(guest.spec.network.private_ipv4),
-            rdp_certificate_sha256: Some(CERTIFICATE),
+            rdp_certificate_sha256: Some(guest.certificate()),
             started_at: None,
             vcpu: guest.spec.vcpu,
             memory: guest.spec.memory,
-            disk: Bytes::from(guest.spec.disk),
+            disk: Bytes::from(guest.disks[&guest.spec.disks.system].size),
         })
     }
 }
@@ -240,7 +349,7 @@ impl Provider for FakeNodes {
             account_state: true,
             sessions: true,
             live_password: true,
-            resize: false,
+            resize: true,
             snapshot: false,
             console: false,
         }
@@ -333,6 +442,10 @@ impl LoginProver for FakeNodes {
     ) -> BoxFuture<'a, Verdict> {
         async move {
             tokio::task::yield_now().await;
+            let hangs = self.memory().proofs_hang;
+            if hangs {
+                std::future::pending::<()>().await;
+            }
             let mut memory = self.memory();
             memory.proofs += 1;
             if let Some(verdict) = memory.verdicts.pop_front() {
@@ -342,7 +455,7 @@ impl LoginProver for FakeNodes {
             let Some(guest) = memory.guests.values_mut().find(at) else {
                 return Verdict::NoAnswer { detail: "nobody".to_owned() };
             };
-            if guest.password.as_deref() != Some(credential.password.expose_secret()) {
+            if guest.password() != Some(credential.password.expose_secret()) {
                 return Verdict::Dropped { stage: ProofStage::CredentialSent };
             }
             guest.sessions.push(session(&credential.login_name, "proof"));

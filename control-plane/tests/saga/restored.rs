@@ -21,7 +21,7 @@ type Guests = BTreeMap<(NodeId, InstanceId), (bool, Option<String>)>;
 impl World {
     fn guests_now(&self) -> Guests {
         let guests = self.nodes.guests().into_iter();
-        guests.map(|(node, id, guest)| ((node, id), (guest.running, guest.password))).collect()
+        guests.map(|(node, id, guest)| ((node, id), (guest.running, guest.password().map(str::to_owned)))).collect()
     }
 
     async fn frozen(&self, bought: Bought) -> Option<Freeze> {
@@ -102,7 +102,7 @@ async fn yesterdays_store_harms_nothing_of_today() {
     assert!(matches!(waits, Some(Freeze::StoreBehind | Freeze::Undecided)), "{waits:?}");
     let saga = nemordp_control_plane::saga::plan::begin(SagaKind::Delete, world.clock.as_ref(), world.entropy.as_ref());
     let saga = saga.unwrap();
-    let wish = world.tools.store.instance_change(TenantScope::All, restarted.instance, Wish::Delete, &saga, None);
+    let wish = world.tools.store.instance_change(TenantScope::All, restarted.instance, &Wish::Delete, &saga, None);
     assert!(matches!(wish.await, Err(StoreError::Refused(_))), "not even a deletion, before it is settled");
     world.work_for_a_while().await;
     assert_eq!(world.guests_now(), today, "nothing is deleted or overwritten");

@@ -178,7 +178,8 @@ impl Play {
         let saga = plan::begin(kind, self.world.clock.as_ref(), self.world.tools.entropy.as_ref()).unwrap();
         let store = &self.world.tools.store;
         // Not delivered, gone, or busy: refused, as any customer would be.
-        if let Ok(Once::Replayed(_)) = store.instance_change(TenantScope::All, bought.instance, wish, &saga, None).await
+        if let Ok(Once::Replayed(_)) =
+            store.instance_change(TenantScope::All, bought.instance, &wish, &saga, None).await
         {
             panic!("nothing was asked for twice");
         }

@@ -3,8 +3,12 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-use nemordp_api::{AdoptionHow, Instance, InstanceUsage, NewAdoption, NewSuspension, Operation, Suspension};
-use nemordp_types::InstanceId;
+use nemordp_api::{
+    AdoptionHow, Instance, InstanceUsage, NewAdoption, NewSuspension, Operation, ReinstallInstance, RenameInstance,
+    ResizeInstance, Suspension,
+};
+use nemordp_types::{GiB, HostName, InstanceId, MiB, TemplateName, Vcpu};
+use serde::Serialize;
 
 use crate::client::Client;
 use crate::command::accepted;
@@ -50,8 +54,6 @@ pub enum Action {
     Restart(Target),
     /// Ends the user's sessions and sets a new password, which is proven and revealed once.
     PasswordReset(Target),
-    /// Removes it with its disk, for good.
-    Delete(Target),
     /// Settles one that was frozen after a restore: it is taken as its node has it, unless told otherwise.
     Adopt {
         /// Its id.
@@ -65,6 +67,54 @@ pub enum Action {
         /// It does not exist any more: what it held is given back.
         #[arg(long, group = "how")]
         gone: bool,
+    },
+    /// Cuts its power and boots it.
+    Reset(Target),
+    /// Gives the guest another host name.
+    Rename {
+        /// Which.
+        #[command(flatten)]
+        target: Target,
+        /// The name.
+        #[arg(long)]
+        host_name: HostName,
+    },
+    /// Gives it more processors, memory or disk, on the node that it is on; it is shut down and booted for that.
+    Resize {
+        /// Which.
+        #[command(flatten)]
+        target: Target,
+        /// To which size.
+        #[command(flatten)]
+        size: Size,
+    },
+    /// Begins anew on a fresh disk, with the same endpoint; everything on the disk is lost.
+    Reinstall {
+        /// Which.
+        #[command(flatten)]
+        target: Target,
+        /// From what; the template that it was made from when absent.
+        #[arg(long)]
+        template: Option<TemplateName>,
+    },
+    /// Boots a rescue system that sees its disk as a second one.
+    Rescue(Target),
+    /// Boots from its own disk again.
+    Unrescue(Target),
+    /// Takes it off the network and off power, and keeps it.
+    Suspend(Target),
+    /// Ends a suspension.
+    Unsuspend(Target),
+    /// Takes back a deletion whose time of grace is not over.
+    Restore(Target),
+    /// Removes it with its disk.
+    Delete {
+        /// Which.
+        #[command(flatten)]
+        target: Target,
+        /// Seconds that it is kept, off and restorable; 0: it goes at once. The installation's setting when absent.
+        #[arg(long)]
+        grace_seconds: Option<u64>,
     },
     /// Writes the `.rdp` file that opens it.
     RdpFile {
@@ -86,6 +136,21 @@ pub struct Target {
     watch: bool,
 }
 
+/// A size; at least one of the amounts.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = true)]
+pub struct Size {
+    /// Processors.
+    #[arg(long)]
+    vcpu: Option<u32>,
+    /// Memory, MiB.
+    #[arg(long)]
+    memory_mib: Option<u64>,
+    /// Disk, GiB.
+    #[arg(long)]
+    disk_gib: Option<u64>,
+}
+
 impl Action {
     pub(super) async fn run(self, client: &Client, output: &Output) -> Result<(), Error> {
         match self {
@@ -103,9 +168,9 @@ impl Action {
             Self::Stop(target) => target.post(client, output, "stop").await,
             Self::Restart(target) => target.post(client, output, "restart").await,
             Self::PasswordReset(target) => target.post(client, output, "password-reset").await,
-            Self::Delete(target) => {
-                let operation: Operation = client.delete(&format!("v1/instances/{}", target.id)).await?;
-                accepted(client, output, operation, target.watch).await
+            Self::Reset(target) => target.post(client, output, "reset").await,
+            Self::Rename { target, host_name } => {
+                target.post_body(client, output, "rename", &RenameInstance { host_name }).await
             }
             Self::Adopt { id, delivered, resume, gone } => {
                 let how = match (delivered, resume, gone) {
@@ -117,6 +182,20 @@ impl Action {
                 let adopted: Instance = client.post(&format!("v1/instances/{id}/adopt"), &NewAdoption { how }).await?;
                 output.one(&adopted)
             }
+            Self::Resize { target, size } => {
+                let (vcpu, memory_mib) = (size.vcpu.map(Vcpu), size.memory_mib.map(MiB));
+                let body = ResizeInstance { vcpu, memory_mib, disk_gib: size.disk_gib.map(GiB) };
+                target.post_body(client, output, "resize", &body).await
+            }
+            Self::Reinstall { target, template } => {
+                target.post_body(client, output, "reinstall", &ReinstallInstance { template }).await
+            }
+            Self::Rescue(target) => target.post(client, output, "rescue").await,
+            Self::Unrescue(target) => target.post(client, output, "unrescue").await,
+            Self::Suspend(target) => target.post(client, output, "suspend").await,
+            Self::Unsuspend(target) => target.post(client, output, "unsuspend").await,
+            Self::Restore(target) => target.post(client, output, "restore").await,
+            Self::Delete { target, grace_seconds } => target.delete(client, output, grace_seconds).await,
             Self::RdpFile { id, file } => {
                 let text = client.get_text(&format!("v1/instances/{id}/rdp-file")).await?;
                 match file {
@@ -157,6 +236,25 @@ impl Row for InstanceUsage {
     }
 }
 
+impl Target {
+    async fn post_body(
+        self,
+        client: &Client,
+        output: &Output,
+        action: &str,
+        body: &(impl Serialize + Sync),
+    ) -> Result<(), Error> {
+        let operation: Operation = client.post(&format!("v1/instances/{}/{action}", self.id), body).await?;
+        accepted(client, output, operation, self.watch).await
+    }
+
+    async fn delete(self, client: &Client, output: &Output, grace_seconds: Option<u64>) -> Result<(), Error> {
+        let query = grace_seconds.map(|seconds| format!("?grace_seconds={seconds}")).unwrap_or_default();
+        let operation: Operation = client.delete(&format!("v1/instances/{}{query}", self.id)).await?;
+        accepted(client, output, operation, self.watch).await
+    }
+}
+
 impl Row for Instance {
     const HEADS: &'static [&'static str] = &[
         "ID",
@@ -176,7 +274,7 @@ impl Row for Instance {
     fn cells(&self) -> Vec<String> {
         vec![
             self.id.to_string(),
-            self.lifecycle.to_string(),
+            lifecycle(self),
             cell(self.frozen),
             self.power.to_string(),
             format!("{}:{}", self.endpoint_address, self.endpoint_port),
@@ -189,4 +287,13 @@ impl Row for Instance {
             self.created_at.to_string(),
         ]
     }
+}
+
+/// Where it is in its life, and what holds it back.
+fn lifecycle(instance: &Instance) -> String {
+    let mut words = vec![instance.lifecycle.to_string()];
+    words.extend(instance.suspended_at.map(|_| "suspended".to_owned()));
+    words.extend(instance.rescued.then(|| "rescued".to_owned()));
+    words.extend(instance.delete_after.map(|at| format!("to be deleted at {at}")));
+    words.join(", ")
 }

@@ -11,6 +11,7 @@ mod order;
 mod placement;
 mod plan;
 mod reconciler;
+mod saga;
 mod simulate;
 mod template;
 
@@ -46,6 +47,9 @@ pub enum Command {
     /// Long work and its steps.
     #[command(subcommand)]
     Operation(operation::Action),
+    /// Long work as operators see it; what is stuck goes on or is given up.
+    #[command(subcommand)]
+    Saga(saga::Action),
     /// What can be had where, now.
     Availability,
     /// How many more of each plan each region takes.
@@ -75,6 +79,7 @@ impl Command {
             Self::Plan(action) => action.run(client, output).await,
             Self::Credentials(action) => action.run(client, output).await,
             Self::Operation(action) => action.run(client, output).await,
+            Self::Saga(action) => action.run(client, output).await,
             Self::Availability => availability::run(client, output).await,
             Self::Capacity => capacity::run(client, output).await,
             Self::WhatIf(question) => question.ask(client, output).await,

@@ -1,7 +1,9 @@
 //! A sound world, one thing made wrong at a time, and exactly the finding that names it.
 
 use jiff::Timestamp;
-use nemordp_types::instance::{DesiredPower, GuestSpec, InstanceSpec, InstanceStatus, NetworkSpec, ObservedPower};
+use nemordp_types::instance::{
+    DesiredPower, DiskSet, GuestSpec, InstanceSpec, InstanceStatus, NetworkSpec, ObservedPower,
+};
 use nemordp_types::node::Reserved;
 use nemordp_types::{
     Bytes, Endpoint, Failure, Fence, Generation, GiB, HostName, InstanceId, LoginName, MacAddr, ManualClock, MiB,
@@ -65,6 +67,8 @@ fn spec(order_id: OrderId) -> InstanceSpec {
             keyboard: None,
         },
         power: DesiredPower::On,
+        suspended: false,
+        disks: DiskSet::default(),
     }
 }
 
@@ -121,6 +125,8 @@ impl World {
             rdp_certificate_sha256: None,
             frozen: None,
             frozen_at: None,
+            suspended_at: None,
+            delete_after: None,
             created_at: at(1),
             updated_at: at(1),
         };

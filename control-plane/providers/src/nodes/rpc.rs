@@ -22,9 +22,10 @@ pub(super) async fn send(mut client: Client, mutation: Mutation, change: &Change
     let asked = mutation;
     let mutation = Some(v1::Mutation::from(&mutation));
     let answer = match change {
-        Change::Ensure(spec) => {
+        Change::Ensure(spec) | Change::Reconfigure(spec) => {
+            let without_guest = matches!(change, Change::Reconfigure(_));
             let spec = Some(v1::InstanceSpec::from(spec.as_ref()));
-            client.ensure_instance(v1::EnsureInstanceRequest { mutation, spec }).await
+            client.ensure_instance(v1::EnsureInstanceRequest { mutation, spec, without_guest }).await
         }
         Change::Power(action) => {
             let action = v1::PowerAction::from(action).into();

@@ -13,4 +13,5 @@ pub(super) mod orders;
 pub(super) mod placements;
 pub(super) mod plans;
 pub(super) mod reconcilers;
+pub(super) mod sagas;
 pub(super) mod templates;

@@ -5,7 +5,7 @@ use nemordp_store::{Effect, Hold};
 use nemordp_types::{Failure, Reason};
 
 use super::{Carried, Carrier, Left, Rest};
-use crate::saga::plan::Step;
+use crate::saga::plan::{Step, Undo};
 use crate::saga::retry::{Next, StepFailure, after_failed_undo};
 
 impl Carrier<'_> {
@@ -15,7 +15,8 @@ impl Carrier<'_> {
             let position = self.saga.step;
             // A step that never began has nothing to undo.
             let began = self.state.changes.contains_key(&position);
-            if began && self.step().is_some_and(Step::has_undo) {
+            let undo = self.step().and_then(Step::undo);
+            if let Some(undo) = undo.filter(|_| began) {
                 let (id, fresh) = self.state.undo(position, self.tools.clock.as_ref(), self.tools.entropy.as_ref());
                 if let Some(row) = self.row(position) {
                     row.state = StepState::Undoing;
@@ -23,7 +24,11 @@ impl Carrier<'_> {
                 if fresh {
                     self.write(Hold::Keep(self.lease_for), &[]).await?;
                 }
-                match self.removed(id).await {
+                let undone = match undo {
+                    Undo::Remove => self.removed(id).await,
+                    Undo::TakeBack => self.taken_back(id).await,
+                };
+                match undone {
                     Ok(()) => {}
                     Err(Left::Rest(rest)) => return Ok(Some(rest)),
                     Err(Left::Failed(failed)) => return self.fail_undo(failed).await,

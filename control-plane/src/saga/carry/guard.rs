@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use nemordp_store::{Effect, Lease, StoreError};
-use nemordp_types::{Failure, OperationId, Reason};
+use nemordp_types::{Failure, OperationId, Reason, Retry};
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
@@ -45,12 +45,55 @@ impl Carrier<'_> {
         }
     }
 
+    /// Takes back what this saga changed of what is wanted of the instance, and has the node follow, guarded as a step is.
+    /// The room of a disk is given back last: only when the node has said that the disk did not grow.
+    pub(super) async fn taken_back(&mut self, id: OperationId) -> Result<(), Left> {
+        self.want_former(true).await?;
+        let former = self.tools.store.saga_former(self.saga.id).await.map_err(StepFailure::from)?;
+        let keeps_disk = self.state.keeps_disk;
+        let deadline = self.tools.limits.of(Step::Reconfigure);
+        let (shown, watched) = watch::channel(Shown::default());
+        let (work, guard) = self.prepare(&shown, false).await?;
+        let mut spec = work.instance.spec.clone();
+        if !keeps_disk {
+            spec.disk = former.spec.disk;
+        }
+        let brought = timeout(deadline, Box::pin(work.bring_to(spec, id)));
+        let outcome = tokio::select! {
+            biased;
+            outcome = brought => outcome.unwrap_or_else(|_| Err(hung("undo").failure)),
+            left = guard.watch(watched) => return Err(left),
+        };
+        match outcome {
+            Ok(()) if keeps_disk => Ok(()),
+            Ok(()) => self.want_former(false).await,
+            // No disk ever shrinks: what it has grown to is kept, and everything else is taken back.
+            Err(failure) if failure.reason == Reason::DiskTooSmall && !keeps_disk => {
+                self.state.keeps_disk = true;
+                Err(Left::Failed(StepFailure { failure, retry: Retry::Transient }))
+            }
+            Err(failure) => Err(Left::Failed(failure.into())),
+        }
+    }
+
+    async fn want_former(&mut self, keeps_disk: bool) -> Result<(), Left> {
+        let taken = self.tools.store.instance_take_back(&self.lease, keeps_disk);
+        self.lease = match timeout(self.patience(), taken).await {
+            Ok(Ok(lease)) => lease,
+            Ok(Err(StoreError::StaleFence)) => return Err(Left::Rest(Rest::Lost)),
+            Ok(Err(error)) => return Err(Left::Failed(error.into())),
+            Err(_) => return Err(Left::Failed(hung("taking back"))),
+        };
+        Ok(())
+    }
+
     async fn prepare<'s>(
         &'s mut self,
         shown: &'s watch::Sender<Shown>,
         cancellable: bool,
     ) -> Result<(Work<'s>, Guard<'s>), StepFailure> {
-        let (instance, place) = subject(self.tools, &self.lease).await?;
+        let found = timeout(self.patience(), subject(self.tools, &self.lease)).await;
+        let (instance, place) = found.map_err(|_| hung("reading the instance"))??;
         let work = Work {
             tools: self.tools,
             lease: &self.lease,

@@ -69,12 +69,17 @@ impl Work<'_> {
     pub async fn run(&mut self, step: Step) -> Result<Vec<Effect>, StepFailure> {
         match step {
             Step::EnsureInstance => self.ensure_instance().await,
+            Step::Remake => self.remake().await,
+            Step::Reconfigure => self.reconfigure().await,
             Step::EndSessions => self.end_sessions(false).await,
             Step::SetPassword => self.set_password().await,
             Step::ProveLogin => self.prove_login().await,
             Step::EndProofSession => self.end_proof_session().await,
             Step::Activate => Ok(self.activate()),
             Step::Power(action) => self.power(action).await,
+            Step::ReadCertificate => self.read_certificate().await,
+            Step::EraseSecret => Ok(vec![Effect::EraseSecret { instance_id: self.instance.id }]),
+            Step::Settle => self.settle().await,
             Step::DeleteInstance => self.delete_instance().await,
             Step::Forget => Ok(vec![Effect::InstanceDeleted { instance_id: self.instance.id }]),
         }

@@ -17,14 +17,14 @@ async fn a_wish_raises_the_generation_and_starts_its_saga(world: &World) {
     let id = world.active(node).await.instance.id;
     let scope = TenantScope::Only(world.tenant);
     let saga = world.saga(SagaKind::Stop);
-    let changed = world.store.instance_change(scope, id, Wish::PowerOff, &saga, None).await.unwrap().done().unwrap();
+    let changed = world.store.instance_change(scope, id, &Wish::PowerOff, &saga, None).await.unwrap().done().unwrap();
     assert_eq!((changed.instance.generation.0, changed.instance.desired_power()), (2, DesiredPower::Off));
     assert_eq!((changed.saga.id, changed.saga.status, changed.saga.steps.len()), (saga.id, SagaStatus::Running, 2));
     assert_eq!(world.store.instance_fetch(scope, id).await.unwrap(), changed.instance);
     assert_eq!(world.count_events("instance.changed").await, 1);
     let provisioning = world.accept(node).await.unwrap().instance.id;
     let restart = world.saga(SagaKind::Restart);
-    let early = world.store.instance_change(scope, provisioning, Wish::Keep, &restart, None);
+    let early = world.store.instance_change(scope, provisioning, &Wish::Keep, &restart, None);
     assert!(matches!(early.await, Err(StoreError::Refused(f)) if f.reason == Reason::Conflict));
 }
 
@@ -32,15 +32,15 @@ async fn conflicting_wishes_are_refused_and_deletion_wins(world: &World) {
     let node = world.node("a", 1, 4, 10).await;
     let id = world.active(node).await.instance.id;
     let stop = world.saga(SagaKind::Stop);
-    world.store.instance_change(TenantScope::All, id, Wish::PowerOff, &stop, None).await.unwrap();
+    world.store.instance_change(TenantScope::All, id, &Wish::PowerOff, &stop, None).await.unwrap();
     let lease = world.store.saga_claim("r1", 10 * SECOND).await.unwrap().unwrap().lease;
     let restart = world.saga(SagaKind::Restart);
-    let refused = world.store.instance_change(TenantScope::All, id, Wish::Keep, &restart, None).await;
+    let refused = world.store.instance_change(TenantScope::All, id, &Wish::Keep, &restart, None).await;
     assert!(matches!(refused, Err(StoreError::Refused(f)) if f.message.contains("stop")));
 
     let deletes: Vec<_> = (0..8).map(|_| world.saga(SagaKind::Delete)).collect();
     let changes =
-        deletes.iter().map(|saga| world.store.instance_change(TenantScope::All, id, Wish::Delete, saga, None));
+        deletes.iter().map(|saga| world.store.instance_change(TenantScope::All, id, &Wish::Delete, saga, None));
     let outcomes: Vec<_> = futures::future::join_all(changes).await;
     let sagas: std::collections::BTreeSet<_> =
         outcomes.into_iter().map(|o| o.unwrap().done().unwrap().saga.id).collect();
@@ -56,7 +56,7 @@ async fn a_deleted_instance_holds_nothing(world: &World) {
     let node = world.node("a", 1, 4, 10).await;
     let id = world.active(node).await.instance.id;
     let saga = world.saga(SagaKind::Delete);
-    world.store.instance_change(TenantScope::All, id, Wish::Delete, &saga, None).await.unwrap();
+    world.store.instance_change(TenantScope::All, id, &Wish::Delete, &saga, None).await.unwrap();
     let lease = world.store.saga_claim("r1", SECOND).await.unwrap().unwrap().lease;
     let effects = [Effect::InstanceDeleted { instance_id: id }, Effect::InstanceDeleted { instance_id: id }];
     let write = SagaWrite {

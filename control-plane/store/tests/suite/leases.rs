@@ -149,7 +149,10 @@ async fn a_stuck_saga_waits_for_a_human(world: &World) {
     let node = world.node("a", 1, 4, 10).await;
     world.accept(node).await.unwrap();
     let lease = claim(world, "r1").await;
-    assert!(matches!(world.store.saga_abandon(lease.saga_id).await, Err(StoreError::Refused(_))));
+    assert!(matches!(
+        world.store.saga_abandon(TenantScope::All, lease.saga_id, None).await,
+        Err(StoreError::Refused(_))
+    ));
     world.store.saga_write(&lease, &write(SagaStatus::Stuck, Hold::Keep(SECOND), &[])).await.unwrap();
     assert_eq!(world.count_events("saga.stuck").await, 1);
     world.clock.advance(600 * SECOND);

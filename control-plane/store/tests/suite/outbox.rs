@@ -19,21 +19,22 @@ fn told(effect: &Effect) -> &'static [&'static str] {
         Effect::InstanceActive { .. } => &["instance.active"],
         Effect::InstanceFailed { .. } => &["instance.failed", "instance.released"],
         Effect::InstanceDeleted { .. } => &["instance.deleted", "instance.released"],
-        Effect::PinCertificate { .. } => &["instance.changed"],
+        Effect::PinCertificate { .. } | Effect::UnpinCertificate { .. } => &["instance.changed"],
         Effect::Release { .. } => &["instance.released"],
-        Effect::SealSecret { .. } | Effect::EraseSecret { .. } => &[],
+        // This instance keeps nothing that could be let go.
+        Effect::SealSecret { .. } | Effect::EraseSecret { .. } | Effect::Settle { .. } => &[],
     }
 }
 
 async fn every_effect_on_an_order_or_an_instance_is_told_with_it(world: &World) {
     let node = world.node("a", 1, 20, 40).await;
-    for index in 0..8 {
+    for index in 0..10 {
         let deleted = index == 3;
         let accepted = if deleted { world.active(node).await } else { world.accept(node).await.unwrap() };
         let (order_id, instance_id) = (accepted.order.id, accepted.instance.id);
         if deleted {
             let saga = world.saga(SagaKind::Delete);
-            world.store.instance_change(TenantScope::All, instance_id, Wish::Delete, &saga, None).await.unwrap();
+            world.store.instance_change(TenantScope::All, instance_id, &Wish::Delete, &saga, None).await.unwrap();
         }
         let lease = world.store.saga_claim("r1", 10 * SECOND).await.unwrap().unwrap().lease;
         let effects = [
@@ -45,6 +46,8 @@ async fn every_effect_on_an_order_or_an_instance_is_told_with_it(world: &World) 
             Effect::Release { instance_id },
             Effect::SealSecret { instance_id, sealed: b"sealed".to_vec() },
             Effect::EraseSecret { instance_id },
+            Effect::UnpinCertificate { instance_id },
+            Effect::Settle { instance_id },
         ];
         let effect = &effects[index..=index];
         let before = world.events().await.len();

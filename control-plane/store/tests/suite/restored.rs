@@ -54,7 +54,7 @@ async fn frozen(world: &World, id: InstanceId) -> Option<Freeze> {
 
 async fn stop(world: &World, id: InstanceId) -> Result<(), StoreError> {
     let saga = world.saga(SagaKind::Stop);
-    world.store.instance_change(TenantScope::All, id, Wish::PowerOff, &saga, None).await.map(drop)
+    world.store.instance_change(TenantScope::All, id, &Wish::PowerOff, &saga, None).await.map(drop)
 }
 
 async fn adopt(world: &World, id: InstanceId, how: Adoption) -> Result<nemordp_model::Instance, StoreError> {

@@ -3,7 +3,7 @@
 use axum::extract::State;
 use axum::response::Response;
 use nemordp_api::Operation;
-use nemordp_model::SagaKind;
+use nemordp_model::{SagaKind, Wish};
 use nemordp_types::InstanceId;
 
 use super::change;
@@ -26,5 +26,5 @@ pub(in crate::http) async fn start(
     Named(id): Named<InstanceId>,
     intent: Intent<Empty>,
 ) -> Result<Response, HttpError> {
-    change(&api, &caller, id, SagaKind::Start, &intent).await
+    change(&api, &caller, id, (SagaKind::Start, Wish::PowerOn), &intent).await
 }

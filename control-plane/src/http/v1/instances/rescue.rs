@@ -1,0 +1,31 @@
+//! `POST /v1/instances/{instance_id}/rescue`
+
+use axum::extract::State;
+use axum::response::Response;
+use nemordp_api::Operation;
+use nemordp_model::{SagaKind, Wish};
+use nemordp_types::InstanceId;
+
+use super::change;
+use crate::http::Api;
+use crate::http::auth::{Caller, Orders};
+use crate::http::describe::ChangeErrors;
+use crate::http::error::HttpError;
+use crate::http::request::{Empty, IdempotencyHeader, Intent, Named};
+
+/// Boots a fresh copy of the instance's template that sees the instance's own disk as a second one; the endpoint stays the
+/// same, the rescue system has a password of its own. Make a new credentials link afterwards.
+#[utoipa::path(
+    post, path = "/v1/instances/{instance_id}/rescue", operation_id = "instance_rescue", tag = "instances",
+    security(("api_key" = ["orders"])),
+    params(("instance_id" = String, Path, description = "Id of the instance"), IdempotencyHeader),
+    responses((status = 202, description = "The operation", body = Operation), ChangeErrors),
+)]
+pub(in crate::http) async fn rescue(
+    State(api): State<Api>,
+    caller: Caller<Orders>,
+    Named(id): Named<InstanceId>,
+    intent: Intent<Empty>,
+) -> Result<Response, HttpError> {
+    change(&api, &caller, id, (SagaKind::Rescue, Wish::Rescue), &intent).await
+}
