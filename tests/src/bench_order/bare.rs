@@ -4,10 +4,10 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use nemordp_types::MacAddr;
+use nemordp_types::{InstanceId, MacAddr};
 
 use super::guest::{self, answer};
-use super::shell::Shell;
+use super::libvirt::Libvirt;
 use super::{Batch, Sample, file_error, proof, qemu_seconds};
 use crate::lab::{Host, HostNumber, Lab};
 use crate::trial::Result;
@@ -33,7 +33,7 @@ pub(super) struct Slot {
     pub(super) disk: PathBuf,
     pub(super) mac: MacAddr,
     pub(super) endpoint: SocketAddr,
-    uuid: String,
+    pub(super) id: InstanceId,
 }
 
 impl BareHost {
@@ -75,9 +75,10 @@ impl BareHost {
             .map(|number| format!("{node} . {} : {} . 3389", port(number), address(number)))
             .collect();
         let rules = format!(
-            "table ip bare {{ map forwards {{ type ipv4_addr . inet_service : ipv4_addr . inet_service; \
-             elements = {{ {} }} }} chain pre {{ type nat hook prerouting priority dstnat; policy accept; \
-             dnat ip to ip daddr . tcp dport map @forwards }} }}",
+            "table ip bare {{\n\tmap forwards {{\n\t\ttype ipv4_addr . inet_service : ipv4_addr . inet_service\n\
+             \t\telements = {{ {} }}\n\t}}\n\tchain forwarded {{\n\
+             \t\ttype nat hook prerouting priority dstnat; policy accept;\n\
+             \t\tdnat ip to ip daddr . tcp dport map @forwards\n\t}}\n}}\n",
             forwards.join(", ")
         );
         let file = self.pool.join("rules.nft");
@@ -88,24 +89,27 @@ impl BareHost {
     }
 
     pub(super) fn slot(&self, number: usize) -> Result<Slot> {
+        let id = format!("00000000-0000-4000-8000-{number:012}").parse();
+        let id = id.map_err(|failure| answer("a domain's id", &failure))?;
         Ok(Slot {
             name: format!("bare-{number}"),
             disk: self.pool.join(format!("bare-{number}.qcow2")),
             mac: MacAddr::of_private_ipv4(address(number)),
             endpoint: SocketAddr::from((self.host.address()?, port(number))),
-            uuid: format!("00000000-0000-4000-8000-{number:012}"),
+            id,
         })
     }
 
     /// So many at once, each to its proof; removes them again.
     pub(super) fn batch(&self, count: usize) -> Result<Batch> {
-        let shells: Vec<Shell> = (0..count).map(|_| Shell::open(&self.host.libvirt_uri())).collect::<Result<_>>()?;
+        let connections: Vec<Libvirt> =
+            (0..count).map(|_| Libvirt::open(&self.host.libvirt_uri())).collect::<Result<_>>()?;
         let started = Instant::now();
         let outcomes: Vec<Result<Sample>> = std::thread::scope(|scope| {
-            let running: Vec<_> = shells
+            let running: Vec<_> = connections
                 .into_iter()
                 .enumerate()
-                .map(|(number, shell)| scope.spawn(move || self.one(number, shell)))
+                .map(|(number, libvirt)| scope.spawn(move || self.one(number, &libvirt)))
                 .collect();
             let panicked = || Err(answer("a thread", &"it panicked"));
             running.into_iter().map(|thread| thread.join().unwrap_or_else(|_| panicked())).collect()
@@ -117,34 +121,33 @@ impl BareHost {
         Ok(Batch { samples: outcomes.into_iter().collect::<Result<_>>()?, makespan })
     }
 
-    fn one(&self, number: usize, mut shell: Shell) -> Result<Sample> {
+    fn one(&self, number: usize, libvirt: &Libvirt) -> Result<Sample> {
         let slot = self.slot(number)?;
         let started = Instant::now();
         let template = self.template.display().to_string();
         let disk = slot.disk.display().to_string();
         let create = ["qemu-img", "create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", &template, &disk, DISK];
         self.host.exec(&create)?.success()?;
-        let file = slot.disk.with_extension("xml");
-        std::fs::write(&file, self.domain_of(&slot)).map_err(|source| file_error(&file, source))?;
-        shell.start(&file.display().to_string(), &slot.name)?;
-        self.to_the_proof(&slot, &mut shell, started, "overlay and start")
+        libvirt.create(&self.domain_of(&slot))?;
+        self.to_the_proof(&slot, libvirt, started, "overlay and start")
     }
 
     /// From a guest that was started to its proven login.
-    pub(super) fn to_the_proof(&self, slot: &Slot, shell: &mut Shell, began: Instant, first: &str) -> Result<Sample> {
+    pub(super) fn to_the_proof(&self, slot: &Slot, libvirt: &Libvirt, began: Instant, first: &str) -> Result<Sample> {
         let mut steps = vec![(first.to_owned(), began.elapsed())];
         let mut at = Instant::now();
         let mut step = |name: &str| {
             steps.push((name.to_owned(), at.elapsed()));
             at = Instant::now();
         };
-        guest::wait_for_agent(shell, &slot.name)?;
+        guest::wait_for_agent(libvirt, slot.id)?;
         step("guest agent");
-        let credential = guest::set_password(shell, &slot.name)?;
-        step("password");
-        let certificate = guest::certificate(shell, &slot.name)?;
+        let certificate = guest::certificate(libvirt, slot.id)?;
         step("certificate");
-        proof::accepted(slot.endpoint, certificate, &credential)?;
+        let credential = guest::set_password(libvirt, slot.id)?;
+        step("password");
+        let why = || guest::last_refusal(libvirt, slot.id, &credential.login_name);
+        proof::accepted(slot.endpoint, certificate, &credential, &why)?;
         step("proof");
         let total = began.elapsed();
         let qemu = qemu_seconds(&self.host, &slot.name)?.unwrap_or_default();
@@ -155,23 +158,20 @@ impl BareHost {
         // Either may be gone already.
         self.host.exec(&["virsh", "--quiet", "destroy", &slot.name])?;
         self.host.exec(&["virsh", "--quiet", "undefine", &slot.name])?;
-        for file in [slot.disk.clone(), slot.disk.with_extension("xml")] {
-            match std::fs::remove_file(&file) {
-                Err(source) if source.kind() != std::io::ErrorKind::NotFound => return Err(file_error(&file, source)),
-                Ok(()) | Err(_) => {}
-            }
+        match std::fs::remove_file(&slot.disk) {
+            Err(source) if source.kind() != std::io::ErrorKind::NotFound => Err(file_error(&slot.disk, source)),
+            Ok(()) | Err(_) => Ok(()),
         }
-        Ok(())
     }
 
     /// The node's domain under another name, with another disk and card.
     pub(super) fn domain_of(&self, slot: &Slot) -> String {
         let xml = without(&self.domain, "<metadata>", "</metadata>");
         let xml = replaced(&xml, "<name>", "</name>", &slot.name);
-        let xml = replaced(&xml, "<uuid>", "</uuid>", &slot.uuid);
+        let xml = replaced(&xml, "<uuid>", "</uuid>", &slot.id.to_string());
         let xml = replaced(&xml, "<source file='", "'", &slot.disk.display().to_string());
         let xml = replaced(&xml, "<mac address='", "'", &slot.mac.to_string());
-        replaced(&xml, "<target dev='ndt", "'", &slot.uuid[slot.uuid.len() - 4..])
+        replaced(&xml, "<target dev='ndt", "'", &format!("-{}", slot.name))
     }
 }
 

@@ -2,9 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use super::bare::BareHost;
-use super::shell::Shell;
-use super::{Batch, file_error};
+use super::bare::{BareHost, Slot};
+use super::guest::answer;
+use super::libvirt::Libvirt;
+use super::{Batch, Sample, file_error};
 use crate::trial::Result;
 
 const CLONE_LIMIT: Duration = Duration::from_secs(600);
@@ -12,21 +13,24 @@ const GOLDEN: &str = "golden";
 
 pub(super) fn batch(bare: &BareHost) -> Result<Batch> {
     define_golden(bare)?;
-    let slot = bare.slot(super::AT_ONCE)?;
-    let mut shell = Shell::open(&bare.host.libvirt_uri())?;
+    let mut slot = bare.slot(super::AT_ONCE)?;
+    let libvirt = Libvirt::open(&bare.host.libvirt_uri())?;
     let began = Instant::now();
-    let outcome = clone(bare, &slot, &mut shell, began);
+    let outcome = clone(bare, &mut slot, &libvirt, began);
     bare.remove(&slot)?;
     let sample = outcome?;
     Ok(Batch { makespan: sample.total, samples: vec![sample] })
 }
 
-fn clone(bare: &BareHost, slot: &super::bare::Slot, shell: &mut Shell, began: Instant) -> Result<super::Sample> {
+fn clone(bare: &BareHost, slot: &mut Slot, libvirt: &Libvirt, began: Instant) -> Result<Sample> {
     let (disk, mac) = (slot.disk.display().to_string(), slot.mac.to_string());
     let clone = ["virt-clone", "--quiet", "--original", GOLDEN, "--name", &slot.name, "--file", &disk, "--mac", &mac];
     bare.host.exec_within(CLONE_LIMIT, &clone)?.success()?;
     bare.host.exec(&["virsh", "--quiet", "start", &slot.name])?.success()?;
-    bare.to_the_proof(slot, shell, began, "virt-clone and start")
+    // virt-clone chooses the id.
+    let id = bare.host.exec(&["virsh", "--quiet", "domuuid", &slot.name])?.success()?.text();
+    slot.id = id.trim().parse().map_err(|failure| answer("virsh domuuid", &failure))?;
+    bare.to_the_proof(slot, libvirt, began, "virt-clone and start")
 }
 
 /// The domain to clone: the template's disk, shut off.

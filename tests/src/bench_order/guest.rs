@@ -2,14 +2,16 @@
 
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
+use nemordp_agent::host::guest::account;
 use nemordp_agent::host::guest::agent;
 use nemordp_agent::host::guest::certificate;
 use nemordp_agent::host::guest::script::Script;
 use nemordp_proof::Credential;
-use nemordp_types::{LoginName, SystemEntropy};
+use nemordp_types::{InstanceId, LoginName, SystemEntropy};
 use secrecy::ExposeSecret as _;
 
-use super::shell::Shell;
+use super::libvirt::Libvirt;
 use crate::trial::{Result, TrialError};
 
 const PATIENCE: Duration = Duration::from_secs(300);
@@ -18,34 +20,45 @@ const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_millis(250);
 
 /// Waits for the guest agent.
-pub(super) fn wait_for_agent(shell: &mut Shell, domain: &str) -> Result<()> {
-    until("the guest agent", || Ok(shell.agent(domain, &agent::ping())?.map(drop)))
+pub(super) fn wait_for_agent(libvirt: &Libvirt, domain: InstanceId) -> Result<()> {
+    until("the guest agent", || Ok(libvirt.agent(domain, &agent::ping()).map(drop)))
 }
 
 /// Sets a fresh password for the template's account.
-pub(super) fn set_password(shell: &mut Shell, domain: &str) -> Result<Credential> {
+pub(super) fn set_password(libvirt: &Libvirt, domain: InstanceId) -> Result<Credential> {
     let login_name = LoginName::new("user").map_err(|failure| answer("login name", &failure))?;
     let password = nemordp_model::password::make(&SystemEntropy);
     let request = agent::set_password(&login_name, &password);
-    let said = shell.agent(domain, request.expose_secret())?.unwrap_or_default();
+    let said = libvirt.agent(domain, request.expose_secret()).unwrap_or_default();
     agent::read_done(&said).map_err(|failure| answer("set-user-password", &failure))?;
     Ok(Credential { login_name, password })
 }
 
 /// Waits for the certificate that the RDP server shows.
-pub(super) fn certificate(shell: &mut Shell, domain: &str) -> Result<[u8; 32]> {
+pub(super) fn certificate(libvirt: &Libvirt, domain: InstanceId) -> Result<[u8; 32]> {
     until("the RDP server's certificate", || {
-        let Some(pem) = script(shell, domain, Script::Certificate)? else { return Ok(None) };
+        let Some(pem) = script(libvirt, domain, Script::Certificate, &[])? else { return Ok(None) };
         certificate::sha256(&pem).map_err(|failure| answer("certificate", &failure))
     })
 }
 
-fn script(shell: &mut Shell, domain: &str, script: Script) -> Result<Option<String>> {
-    let Some(started) = shell.agent(domain, &agent::exec(script, &[]))? else { return Ok(None) };
+/// What the guest says of the account and its last refused login.
+pub(super) fn last_refusal(libvirt: &Libvirt, domain: InstanceId, login: &LoginName) -> String {
+    match script(libvirt, domain, Script::Account, &[login.as_str(), "0"]) {
+        Ok(Some(printed)) => {
+            account::read(&printed, login, Timestamp::UNIX_EPOCH).map_or(printed, |account| format!("{account:?}"))
+        }
+        Ok(None) => "the guest does not say why".to_owned(),
+        Err(error) => error.to_string(),
+    }
+}
+
+fn script(libvirt: &Libvirt, domain: InstanceId, script: Script, arguments: &[&str]) -> Result<Option<String>> {
+    let Some(started) = libvirt.agent(domain, &agent::exec(script, arguments)) else { return Ok(None) };
     let pid = agent::read_pid(&started).map_err(|failure| answer("guest-exec", &failure))?;
     let mut pause = Duration::from_millis(10);
     loop {
-        let said = shell.agent(domain, &agent::exec_status(pid))?.unwrap_or_default();
+        let said = libvirt.agent(domain, &agent::exec_status(pid)).unwrap_or_default();
         if let Some(ended) = agent::read_status(&said).map_err(|failure| answer("guest-exec-status", &failure))? {
             return Ok((ended.code == Some(0)).then_some(ended.stdout));
         }

@@ -7,11 +7,11 @@
 mod bare;
 mod clone;
 mod guest;
+mod libvirt;
 mod order;
 mod proof;
 mod resident;
 mod sample;
-mod shell;
 mod table;
 
 use std::io::Write as _;
