@@ -1,10 +1,9 @@
 use nemordp_types::instance::{GuestSpec, NetworkSpec};
 use nemordp_types::template::{Personalisation, RdpSecurity};
 use nemordp_types::{
-    Endpoint, Fence, InstanceId, LoginName, MacAddr, NodeId, OrderId, StorageClass, TemplateDigest, TemplateName,
-    TenantId,
+    Endpoint, Fence, InstanceId, LoginName, MacAddr, ManualClock, NodeId, OrderId, SeededEntropy, StorageClass,
+    TemplateDigest, TemplateName, TenantId,
 };
-use uuid::Uuid;
 
 use super::*;
 
@@ -23,15 +22,16 @@ fn template(login: &str, virtual_size: GiB) -> Template {
 }
 
 fn instance() -> Instance {
-    let id = Uuid::from_u128(7);
+    let (clock, entropy) = (ManualClock::at_second(1), SeededEntropy::new(7));
+    let order_id = OrderId::new(&clock, &entropy);
     let private_ipv4 = std::net::Ipv4Addr::new(10, 64, 0, 2);
     Instance {
-        id: InstanceId::from_uuid(id),
-        order_id: OrderId::from_uuid(id),
-        tenant_id: TenantId::from_uuid(id),
-        node_id: NodeId::from_uuid(id),
+        id: InstanceId::new(&clock, &entropy),
+        order_id,
+        tenant_id: TenantId::new(&clock, &entropy),
+        node_id: NodeId::new(&clock, &entropy),
         spec: InstanceSpec {
-            order_id: OrderId::from_uuid(id),
+            order_id,
             vcpu: Vcpu(2),
             memory: MiB(4_096),
             disk: GiB(50),
