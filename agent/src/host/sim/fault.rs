@@ -188,10 +188,11 @@ impl SimFaults {
 
     /// Meets the faults of a call before its effect; gives what is answered instead of the effect's result.
     pub(super) async fn before(&self, call: FaultCall) -> Result<Option<Failure>, Failure> {
+        // Before anybody waits: what this very look finds must not end the hang that it brings.
+        self.look();
         let cleared = self.cleared.notified();
         tokio::pin!(cleared);
         cleared.as_mut().enable();
-        self.look();
         match self.take(call) {
             None => Ok(None),
             Some(Fault::Fail(reason)) => Err(Failure::new(reason, format!("injected fault in {call:?}"))),
