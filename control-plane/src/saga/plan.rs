@@ -26,7 +26,7 @@ pub enum Step {
     EndProofSession,
     /// Hands over.
     Activate,
-    /// Changes power.
+    /// Changes power. Undone by taking that back, so that store and node never want different things.
     Power(PowerAction),
     /// Pins the certificate that the guest shows now.
     ReadCertificate,
@@ -67,13 +67,12 @@ impl Step {
     pub const fn undo(self) -> Option<Undo> {
         match self {
             Self::EnsureInstance => Some(Undo::Remove),
-            Self::Remake | Self::Reconfigure => Some(Undo::TakeBack),
+            Self::Remake | Self::Reconfigure | Self::Power(_) => Some(Undo::TakeBack),
             Self::EndSessions
             | Self::SetPassword
             | Self::ProveLogin
             | Self::EndProofSession
             | Self::Activate
-            | Self::Power(_)
             | Self::ReadCertificate
             | Self::EraseSecret
             | Self::Settle
