@@ -43,7 +43,7 @@ fn boot_id(installation: &Installation, instance: &str) -> String {
 
 fn answers_rdp(desktop: &Delivered) -> bool {
     let readiness = runtime().block_on(nemordp_proof::readiness(desktop.endpoint, Duration::from_secs(5)));
-    matches!(readiness, nemordp_proof::Readiness::Ready { .. })
+    matches!(readiness, nemordp_proof::Readiness::Ready)
 }
 
 fn node_available(installation: &Installation) -> bool {

@@ -123,6 +123,7 @@ async fn serve(store: Store, fleet: Fleet, mut queue: mpsc::Receiver<Box<Waiting
 }
 
 /// Serves a burst; gives those that are to be placed again.
+#[expect(clippy::vec_box, reason = "an order with all that it asks is large, and is moved from list to list")]
 async fn serve_burst(store: &Store, fleet: &Fleet, burst: Vec<Box<Waiting>>) -> Vec<Box<Waiting>> {
     let mut snapshots = BTreeMap::new();
     for waiting in &burst {
@@ -184,6 +185,7 @@ async fn serve_burst(store: &Store, fleet: &Fleet, burst: Vec<Box<Waiting>>) -> 
 type Decided = (Vec<Box<Waiting>>, Vec<(Box<Waiting>, Refusals)>);
 
 /// Places one after the other, each on what those before it left.
+#[expect(clippy::vec_box, reason = "an order with all that it asks is large, and is moved from list to list")]
 fn decide(mut snapshots: BTreeMap<RegionName, FleetSnapshot>, burst: Vec<Box<Waiting>>) -> Decided {
     let (mut placed, mut refused) = (Vec::new(), Vec::new());
     for mut waiting in burst {

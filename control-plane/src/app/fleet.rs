@@ -14,11 +14,14 @@ const OUTLOOK: Duration = Duration::from_secs(30 * 24 * 3_600);
 /// How long an outlook is good: it changes with hundreds of orders, not with each.
 const OUTLOOK_AGE_MAX: Duration = Duration::from_secs(60);
 
+/// What is expected to be ordered, and when that was read.
+type Outlook = (Timestamp, Vec<PlanShare>);
+
 /// Reads the fleet; cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Fleet {
     store: Store,
-    outlook: Arc<Mutex<Option<(Timestamp, Vec<PlanShare>)>>>,
+    outlook: Arc<Mutex<Option<Outlook>>>,
 }
 
 impl Fleet {

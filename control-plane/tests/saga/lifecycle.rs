@@ -66,7 +66,7 @@ impl World {
     }
 
     fn password(&self, id: InstanceId) -> Option<String> {
-        self.nodes.guest(id).unwrap().1.password().map(str::to_owned)
+        self.nodes.guest(id).and_then(|(_, guest)| guest.password().map(str::to_owned))
     }
 }
 

@@ -23,8 +23,11 @@ pub(in crate::http) fn order(found: &OrderPlacement, operator: bool) -> api::Ord
     }
 }
 
+/// How many orders more fit now, and after the change.
+type NowAndThen = (Option<u64>, Option<u64>);
+
 pub(in crate::http) fn what_if(foresight: &Foresight) -> api::WhatIf {
-    let mut capacity: BTreeMap<(&RegionName, &PlanName), (Option<u64>, Option<u64>)> = BTreeMap::new();
+    let mut capacity: BTreeMap<(&RegionName, &PlanName), NowAndThen> = BTreeMap::new();
     for now in &foresight.capacity_now {
         capacity.entry((&now.region, &now.plan)).or_default().0 = Some(now.more);
     }
