@@ -94,7 +94,7 @@ impl Identity {
     /// For TLS.
     ///
     /// # Errors
-    /// Never for what [`Identity::new`] made; kept so that a damaged file is not a panic.
+    /// Never for what `Identity::new` made; kept so that a damaged file is not a panic.
     pub fn credentials(&self) -> Result<Credentials, Failure> {
         let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(self.key.clone()));
         Ok(Credentials { chain: self.chain.clone(), key, ca: self.ca.clone() })

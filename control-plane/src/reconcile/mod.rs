@@ -1,7 +1,7 @@
 //! What keeps the long-lived truth: periodic and poked, without input, idempotent, visible to the operator.
 //!
 //! A reconciler reads everything it needs by itself, so that a run after a crash does what a run before it would have done.
-//! One replica runs them all, by a lease in the store ([`leader`]); another takes over within seconds when it dies. Should
+//! One replica runs them all, by a lease in the store (`leader`); another takes over within seconds when it dies. Should
 //! two believe to hold it for a moment, each change is guarded in the store, and the second one finds nothing to do.
 //! What each found and did is written down, so that every replica can show it.
 

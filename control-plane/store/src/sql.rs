@@ -1,6 +1,6 @@
 //! One way to ask both databases: values in, rows out, the same text for both.
 //!
-//! [`driver!`] expands the same body for SQLite and for PostgreSQL over their typed executors; everything above this file
+//! `driver!` expands the same body for SQLite and for PostgreSQL over their typed executors; everything above this file
 //! is written once. `$1` placeholders mean the same to both; many rows go into one statement as [`Rows`].
 
 use sqlx::{AssertSqlSafe, Postgres, Row as _, SqlSafeStr as _, SqlStr, Sqlite, ValueRef as _};
