@@ -96,6 +96,7 @@ impl Trial {
     pub fn new(dir: &Path, mode: Mode) -> Result<Self> {
         std::fs::create_dir_all(dir).map_err(|source| TrialError::File { path: dir.to_owned(), source })?;
         let dir = dir.canonicalize().map_err(|source| TrialError::File { path: dir.to_owned(), source })?;
+        refuse_other_mode(&dir, mode)?;
         let programs = match mode {
             Mode::Real => Programs::InLab(Lab::new(dir.join("lab"))?),
             Mode::Simulated => Programs::Own { dir: dir.clone() },
@@ -151,6 +152,18 @@ impl Trial {
     }
 }
 
+/// What one mode started the other cannot end.
+fn refuse_other_mode(dir: &Path, mode: Mode) -> Result<()> {
+    let (sign, fix) = match mode {
+        Mode::Real => ("programs.json", "it was made with --sim: say --sim here too, or name another directory"),
+        Mode::Simulated => ("lab", "it was made without --sim: leave it out, or name another directory"),
+    };
+    if dir.join(sign).exists() {
+        return Err(TrialError::Answer { what: dir.display().to_string(), why: fix.to_owned() });
+    }
+    Ok(())
+}
+
 /// Removes a file or a folder, if it is there.
 fn remove(path: &Path) -> Result<()> {
     let outcome = if path.is_dir() { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) };
@@ -169,4 +182,21 @@ fn write(path: &Path, text: &str) -> Result<()> {
         std::fs::create_dir_all(folder).map_err(failed)?;
     }
     std::fs::write(path, text).map_err(failed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_of_the_other_mode_is_refused_with_the_fix() {
+        for (sign, mode, fix) in [("programs.json", Mode::Real, "say --sim"), ("lab", Mode::Simulated, "without --sim")]
+        {
+            let folder = tempfile::tempdir().unwrap();
+            refuse_other_mode(folder.path(), mode).unwrap();
+            std::fs::write(folder.path().join(sign), "").unwrap();
+            let error = refuse_other_mode(folder.path(), mode).unwrap_err().to_string();
+            assert!(error.contains(fix), "{error}");
+        }
+    }
 }
