@@ -53,6 +53,8 @@ pub struct Shared<H> {
     pub shutdown_timeout: Duration,
     /// Clones under way.
     pub clones: AtomicU32,
+    /// Guests that were started once more because their first boot hung, since this agent started.
+    pub second_boots: AtomicU32,
 }
 
 impl<H: Host> Shared<H> {

@@ -128,6 +128,7 @@ where
         boot_timeout: config.boot_timeout(),
         shutdown_timeout: config.shutdown_timeout(),
         clones: AtomicU32::new(0),
+        second_boots: AtomicU32::new(0),
     });
     let registry = Registry::adopt(Arc::clone(&shared), records).await?;
     if config.start_after_reboot == StartAfterReboot::AtOnce {

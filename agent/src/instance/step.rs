@@ -171,31 +171,62 @@ impl<H: Host> Run<H> {
         self.define(&spec).await
     }
 
+    /// A first boot that hangs is a loss of the hypervisor more often than of the template: on emulated processors of a
+    /// busy host a kernel can lose its timer. A disk that nobody was given yet loses nothing by a second boot, so
+    /// half of the time is left for one.
     async fn guest_agent(&self) -> Result<Found, Failure> {
-        let (host, id) = (&self.shared.host, self.id());
-        let answered = until(&self.interrupt, self.shared.boot_timeout, || async move {
-            host.guest_ping(id, wait::ATTEMPT / 2).await.map(Some)
-        });
-        match answered.await {
-            Ok(()) => Ok(Found::Agent),
-            Err(ended @ Ended::TimedOut(_)) => {
-                // A guest whose RDP server answers has booted: then it is the agent that is missing.
-                let booted = within(GUEST, "asking RDP", host.guest_rdp_answers(id, Duration::from_secs(2))).await;
-                let seconds = self.shared.boot_timeout.as_secs();
-                Err(ended.into_failure(if booted.unwrap_or(false) {
-                    Failure::new(
-                        Reason::GuestAgentTimeout,
-                        format!("the guest runs, but its agent did not answer for {seconds} s: look at qemu-guest-agent in the template"),
-                    )
-                } else {
-                    Failure::new(
-                        Reason::GuestBootTimeout,
-                        format!("the guest did not boot within {seconds} s: look at its console, or raise boot_timeout_seconds"),
-                    )
-                }))
+        let whole = self.shared.boot_timeout;
+        let first = if self.boots_fresh_disk().await? { whole / 2 } else { whole };
+        let mut answered = self.agent_answer(first).await;
+        let mut booted = false;
+        if matches!(answered, Err(Ended::TimedOut(_))) {
+            // A guest whose RDP server answers has booted: then it is the agent that is missing.
+            let host = &self.shared.host;
+            booted = within(GUEST, "asking RDP", host.guest_rdp_answers(self.id(), Duration::from_secs(2)))
+                .await
+                .unwrap_or(false);
+            if first < whole {
+                if !booted {
+                    self.boot_again(first).await?;
+                }
+                answered = self.agent_answer(whole - first).await;
             }
-            Err(Ended::Failed(failure)) => Err(failure),
         }
+        let seconds = whole.as_secs();
+        match answered {
+            Ok(()) => Ok(Found::Agent),
+            Err(ended) => Err(ended.into_failure(if booted {
+                Failure::new(
+                    Reason::GuestAgentTimeout,
+                    format!("the guest runs, but its agent did not answer for {seconds} s: look at qemu-guest-agent in the template"),
+                )
+            } else {
+                Failure::new(
+                    Reason::GuestBootTimeout,
+                    format!("the guest did not boot within {seconds} s: look at its console, or raise boot_timeout_seconds"),
+                )
+            })),
+        }
+    }
+
+    async fn agent_answer(&self, limit: Duration) -> Result<(), Ended> {
+        let (host, id) = (&self.shared.host, self.id());
+        until(&self.interrupt, limit, || async move { host.guest_ping(id, wait::ATTEMPT / 2).await.map(Some) }).await
+    }
+
+    /// Whether nothing was ever set up on the disk that the guest boots from.
+    async fn boots_fresh_disk(&self) -> Result<bool, Failure> {
+        let Job::Ensure(_) = self.work.job else { return Ok(false) };
+        let disk = self.wanted().await?.disks.boots();
+        Ok(self.personalised.as_ref().is_none_or(|(_, known)| *known != disk))
+    }
+
+    async fn boot_again(&self, waited: Duration) -> Result<(), Failure> {
+        let (host, id) = (&self.shared.host, self.id());
+        tracing::warn!(instance = %id, waited_seconds = waited.as_secs(), "the first boot hangs; the guest is started once more");
+        self.shared.second_boots.fetch_add(1, Ordering::Relaxed);
+        within(CALL, "cutting the power", host.domain_destroy(id)).await?;
+        within(CALL, "starting the domain", host.domain_start(id)).await
     }
 
     async fn address(&self) -> Result<Found, Failure> {

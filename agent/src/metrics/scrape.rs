@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -253,6 +254,12 @@ impl<H: Host> Scrape<H> {
                 "1 while another agent sends heartbeats with this node's certificate",
                 None,
                 heard.map(|heard| one(f64::from(u8::from(heard.doubled)))).unwrap_or_default(),
+            ),
+            counter(
+                "second_boots",
+                "Guests that were started once more because their first boot hung",
+                None,
+                one(f64::from(self.shared.second_boots.load(Ordering::Relaxed))),
             ),
             gauge(
                 "abandoned",

@@ -102,6 +102,29 @@ async fn every_failure_of_host_and_guest_has_its_reason_and_a_delete_leaves_noth
 }
 
 #[tokio::test]
+async fn a_first_boot_that_hangs_is_tried_once_more_and_a_known_guest_is_left_alone() {
+    const COUNTER: &str = "nemordp_agent_second_boots_total";
+    let mut node = Node::start("").await;
+    node.host.faults().never_boots(true);
+    let wanted = Wanted::new(&node.control);
+    let ensure = node.ensure(&wanted).await.unwrap();
+    eventually("it waits for the guest", || async {
+        node.operation(wanted.mutation.operation_id).await.unwrap().stage == Stage::GuestAgent
+    })
+    .await;
+    node.host.faults().clear();
+    node.outcome(ensure).await.unwrap();
+    assert!(node.scrape().await.contains(&format!("{COUNTER} 1")), "the second boot is told of");
+
+    // The customer works on this disk by now: whatever hangs, its power is not cut.
+    node.host.faults().agent_silent(true);
+    let failure = node.ensured(&wanted.with(wanted.then(1, 2))).await.unwrap_err();
+    assert_eq!(failure.reason, Reason::GuestAgentTimeout);
+    assert!(node.scrape().await.contains(&format!("{COUNTER} 1")), "no further one");
+    node.stop().await;
+}
+
+#[tokio::test]
 async fn a_recorded_failure_runs_again_and_a_recorded_success_does_not() {
     let mut node = Node::start("rdp = false").await;
     let wanted = Wanted::new(&node.control);

@@ -4,7 +4,7 @@
 //! snapshot and places again.
 //!
 //! Map: [`request`](PlacementRequest) what is wanted · [`snapshot`](FleetSnapshot) what there is, and its digest ·
-//! [`Refusal`] why not · [`Terms`] how well · [`place`] the choice · [`explain`] every node's verdict · [`what_if`] the
+//! [`Refusal`] why not · [`Terms`] how well · [`place`] the choice · [`explain()`] every node's verdict · [`what_if`] the
 //! same with nodes or plans added or removed · [`how_many_fit`], [`capacity_report`] how many more ·
 //! [`could_ever_hold`] whether any machine is large enough.
 

@@ -24,8 +24,16 @@ struct Running(Child);
 
 impl Drop for Running {
     fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        // An X server that is killed leaves its socket and its lock; asked to end, it removes them.
+        let asked = Command::new("kill").arg(self.0.id().to_string()).status();
+        let ended = (0..50).any(|_| {
+            std::thread::sleep(Duration::from_millis(100));
+            matches!(self.0.try_wait(), Ok(Some(_)))
+        });
+        if asked.is_err() || !ended {
+            let _ = self.0.kill();
+            let _ = self.0.wait();
+        }
     }
 }
 

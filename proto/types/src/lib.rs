@@ -3,7 +3,7 @@
 //! No IO and no async live here; [`clock`] and [`entropy`] hold the two traits through which time and randomness
 //! reach the rest of the code, so that a test can own both.
 //!
-//! Map: [`id`] typed ids · [`name`] catalogue names · [`unit`] amounts · [`address`] what a network card and a customer
+//! Map: [`id`] typed ids · [`name`] catalogue names · [`mod@unit`] amounts · [`address`] what a network card and a customer
 //! use · [`instance`] what is wanted of an instance and what was seen · [`fencing`] the numbers that keep late work from
 //! acting · [`template`] golden disks · [`node`] what a node offers · [`guest`] what is inside an instance ·
 //! [`operation`] one mutation on a node · [`reason`] the closed list of causes · [`failure`] a cause with its message.

@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::fs;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
@@ -48,6 +49,8 @@ const FILES: [&str; 8] = [
     "/dev/net/tun",
     "/tmp/.X11-unix",
 ];
+/// How the entry of a socket ends whose server died without removing it.
+const NOBODY_LISTENS: &str = ", a socket that nobody listens on";
 
 /// The state of the machine at one instant; may be kept as JSON and compared later.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -138,7 +141,9 @@ impl Snapshot {
     #[must_use]
     pub fn diff(&self, later: &Self) -> Vec<Difference> {
         let mut differences = one_way(later, self, true);
-        differences.extend(one_way(self, later, false));
+        let gone = one_way(self, later, false).into_iter();
+        // The next X server that takes the display removes what a killed one left; nobody misses that.
+        differences.extend(gone.filter(|difference| !difference.what.ends_with(NOBODY_LISTENS)));
         differences
     }
 }
@@ -236,6 +241,10 @@ fn files(path: &Path) -> Vec<String> {
         let entries = fs::read_dir(path).into_iter().flatten().flatten();
         return std::iter::once(owner).chain(entries.flat_map(|entry| files(&entry.path()))).collect();
     }
+    if facts.file_type().is_socket() {
+        let heard = UnixStream::connect(path).is_ok();
+        return vec![if heard { owner } else { format!("{owner}{NOBODY_LISTENS}") }];
+    }
     if !facts.is_file() {
         return vec![owner];
     }
@@ -268,5 +277,21 @@ mod tests {
         let before = files(dir.path());
         fs::write(&file, "127.0.0.2 localhost\n").expect("written");
         assert_ne!(before, files(dir.path()), "same size, other content");
+    }
+
+    #[test]
+    fn a_dead_socket_may_go_and_may_not_come() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("X0");
+        let look = || with(Kind::File, &files(dir.path()).iter().map(String::as_str).collect::<Vec<_>>());
+        let empty = look();
+        let listener = std::os::unix::net::UnixListener::bind(&path).expect("bound");
+        let alive = look();
+        assert_eq!(alive.diff(&empty).len(), 1, "a server's socket is missed");
+        drop(listener);
+        let dead = look();
+        assert_eq!(dead.diff(&empty), [], "a dead one is not");
+        assert_eq!(empty.diff(&dead).len(), 1, "one that was left behind is seen");
+        assert_eq!(alive.diff(&dead).len(), 2, "the server is missed although its file is there");
     }
 }

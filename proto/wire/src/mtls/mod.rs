@@ -1,7 +1,7 @@
 //! Mutual TLS with our own CA: configurations, accepted connections, channels, revocation.
 //!
 //! There is no plain-text way through this module. Both sides check the role in the other's certificate: a server per
-//! request ([`require`]), a client before the first byte of HTTP/2 leaves ([`channel`]).
+//! request ([`require`]), a client before the first byte of HTTP/2 leaves ([`channel()`]).
 
 mod channel;
 mod config;
