@@ -1,5 +1,6 @@
 //! The agent dies, the node reboots.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use nemordp_tests::lab::{ProcessRef, poll};
@@ -11,20 +12,20 @@ use crate::Installation;
 use crate::guest::runtime;
 use crate::isolation::{domain, in_guest};
 
-const PATIENCE: Duration = Duration::from_secs(600);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(600);
 
 fn agent_process(installation: &Installation) -> Option<ProcessRef> {
     let processes = installation.host().processes().unwrap();
     processes.into_iter().find(|facts| facts.name.starts_with("nemordp-agent")).map(|facts| facts.process)
 }
 
-fn kill_agent(installation: &Installation) {
+pub(crate) fn kill_agent(installation: &Installation) {
     let agent = agent_process(installation).expect("the agent runs");
     assert!(agent.signal(Signal::SIGKILL));
     assert!(agent.wait_gone(PATIENCE));
 }
 
-fn start_agent(installation: &Installation) {
+pub(crate) fn start_agent(installation: &Installation) {
     let host = installation.host();
     let config = host.data_dir().join("agent.toml").display().to_string();
     let log = installation.dir.join("logs/agent.log");
@@ -32,21 +33,21 @@ fn start_agent(installation: &Installation) {
     host.spawn(&program, &["run", "--config", &config], &log).unwrap();
 }
 
-fn wait_until(what: &str, mut check: impl FnMut() -> bool) {
+pub(crate) fn wait_until(what: &str, mut check: impl FnMut() -> bool) {
     let met = poll(PATIENCE, || Ok(check().then_some(())));
     assert!(met.unwrap().is_some(), "waited for {what}");
 }
 
-fn boot_id(installation: &Installation, instance: &str) -> String {
+pub(crate) fn boot_id(installation: &Installation, instance: &str) -> String {
     in_guest(&installation.host(), &domain(instance), "cat /proc/sys/kernel/random/boot_id").1
 }
 
-fn answers_rdp(desktop: &Delivered) -> bool {
-    let readiness = runtime().block_on(nemordp_proof::readiness(desktop.endpoint, Duration::from_secs(5)));
+pub(crate) fn answers_rdp(endpoint: SocketAddr) -> bool {
+    let readiness = runtime().block_on(nemordp_proof::readiness(endpoint, Duration::from_secs(5)));
     matches!(readiness, nemordp_proof::Readiness::Ready)
 }
 
-fn node_available(installation: &Installation) -> bool {
+pub(crate) fn node_available(installation: &Installation) -> bool {
     let nodes = installation.cli().json(&["node", "list"]).unwrap_or(Value::Null);
     nodes.as_array().is_some_and(|nodes| nodes.iter().any(|node| node["availability"] == json!("available")))
 }
@@ -55,14 +56,14 @@ fn node_available(installation: &Installation) -> bool {
 pub(crate) fn restart_leaves_the_instance_undisturbed(installation: &Installation, desktop: &Delivered) {
     let before = boot_id(installation, &desktop.instance);
     kill_agent(installation);
-    assert!(answers_rdp(desktop), "the endpoint works without the agent");
+    assert!(answers_rdp(desktop.endpoint), "the endpoint works without the agent");
     start_agent(installation);
     wait_until("the instance to be reported", || {
         let shown = installation.cli().json(&["instance", "show", &desktop.instance]).unwrap_or(Value::Null);
         node_available(installation) && shown["power"] == json!("running")
     });
     assert_eq!(boot_id(installation, &desktop.instance), before, "the guest ran on");
-    assert!(answers_rdp(desktop));
+    assert!(answers_rdp(desktop.endpoint));
 }
 
 const FOREIGN: &str = "<domain type='qemu'><name>foreign</name><memory unit='MiB'>64</memory><vcpu>1</vcpu>\
@@ -104,7 +105,7 @@ pub(crate) fn restart_during_an_order_ends_well_and_spares_foreign_domains(insta
 pub(crate) fn endpoint_survives_a_reboot_of_the_node(installation: &Installation, desktop: &Delivered) {
     installation.host().reboot().unwrap();
     start_agent(installation);
-    wait_until("the desktop to answer again at its endpoint", || answers_rdp(desktop));
+    wait_until("the desktop to answer again at its endpoint", || answers_rdp(desktop.endpoint));
     let shown = installation.cli().json(&["instance", "show", &desktop.instance]).unwrap();
     assert_eq!(shown["endpoint_port"], json!(desktop.endpoint.port()));
 }

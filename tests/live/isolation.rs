@@ -17,6 +17,13 @@ fn agent_command(host: &Host, domain: &str, command: &Value) -> Value {
     serde_json::from_str::<Value>(&finished.success().unwrap().text()).unwrap()["return"].clone()
 }
 
+/// Whether the guest agent answers by now.
+pub(crate) fn agent_answers(host: &Host, domain: &str) -> bool {
+    let ping = json!({"execute": "guest-ping"}).to_string();
+    let words = ["virsh", "--quiet", "qemu-agent-command", "--timeout", "5", domain, &ping];
+    host.exec(&words).is_ok_and(|finished| finished.success().is_ok())
+}
+
 /// Runs a shell line in the guest; its exit code and what it printed.
 pub(crate) fn in_guest(host: &Host, domain: &str, line: &str) -> (i64, String) {
     let start = json!({"execute": "guest-exec", "arguments": {"path": "/bin/bash", "arg": ["-c", line], "capture-output": true}});

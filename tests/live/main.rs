@@ -6,8 +6,11 @@
 #![expect(clippy::print_stdout, reason = "a skipped test says why, a long one says where it is")]
 
 mod agent;
+mod control_plane;
+mod failure;
 mod guest;
 mod isolation;
+mod lifecycle;
 mod prometheus;
 
 use std::path::PathBuf;
@@ -113,6 +116,15 @@ fn life(installation: &Installation) {
 
     installation.phase("the node reboots");
     agent::endpoint_survives_a_reboot_of_the_node(installation, &first);
+
+    installation.phase("the control plane dies in every step of an order");
+    control_plane::deaths_in_every_step_end_in_one_desktop(installation);
+
+    installation.phase("what a customer does with a desktop");
+    lifecycle::every_wish_comes_true_on_a_real_guest(installation, &first);
+
+    installation.phase("orders that cannot succeed");
+    failure::says_why_and_leaves_nothing(installation);
 
     installation.phase("second delivery, everything is there");
     let second = installation.trial.up().unwrap();

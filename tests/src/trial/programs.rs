@@ -131,6 +131,20 @@ impl Programs {
         }
     }
 
+    /// Ends one, as a service manager does.
+    pub fn end(&self, name: &str) -> Result<()> {
+        let process = match self {
+            Self::InLab(lab) => lab.program(name)?,
+            Self::Own { dir } => read(dir).into_iter().rfind(|program| program.name == name).map(|found| found.process),
+        };
+        match process {
+            Some(process) if !process.end(END_PATIENCE) => {
+                Err(TrialError::LeftBehind(format!("{name} ({})", process.pid)))
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+
     /// Ends all, in the opposite order of their start.
     pub fn end_all(&self) -> Result<()> {
         match self {
@@ -164,6 +178,7 @@ fn program_of(command: &Command) -> PathBuf {
     PathBuf::from(AsRef::<OsStr>::as_ref(command.get_program()))
 }
 
+/// Those that were started, the newest of a name last.
 fn read(dir: &Path) -> Vec<Running> {
     std::fs::read(dir.join("programs.json"))
         .ok()
