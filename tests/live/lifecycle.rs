@@ -61,7 +61,7 @@ pub(crate) fn every_wish_comes_true_on_a_real_guest(installation: &Installation,
     desk.done(&["suspend"]);
     let ruleset = installation.host().exec(&["nft", "list", "ruleset"]).unwrap().success().unwrap().text();
     assert!(!ruleset.contains(&format!(". {} :", desktop.endpoint.port())), "off the network:\n{ruleset}");
-    assert_eq!(desk.show()["power"], json!("off"), "and off power");
+    wait_until("the node to say that it is off power", || desk.show()["power"] == json!("off"));
     assert!(!desk.answers());
     desk.done(&["unsuspend"]);
     wait_until("the desktop after its suspension", || desk.answers());

@@ -146,7 +146,9 @@ fn yesterdays_store_is_settled(desk: &Desk, instance: &str) {
     assert_eq!(node["policy"], json!("cordoned"), "nothing new until the operator has looked");
     desk.ask(&["node", "uncordon", node["id"].as_str().unwrap()]);
     desk.ask(&["instance", "start", instance, "--watch"]);
-    assert_eq!(desk.ask(&["instance", "show", instance])["power"], json!("running"));
+    desk.wait_until("the node to say that it runs", || {
+        desk.ask(&["instance", "show", instance])["power"] == json!("running")
+    });
 }
 
 fn a_certificate_is_refused_from_now_on(desk: &Desk) {
