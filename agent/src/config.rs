@@ -51,6 +51,9 @@ pub struct Config {
     /// How long a guest may take to shut down before its power is cut.
     #[serde(default = "default_shutdown_timeout")]
     pub shutdown_timeout_seconds: u64,
+    /// How long a user may read that the sessions end before they do; 0: no time.
+    #[serde(default = "default_announce")]
+    pub announce_seconds: u64,
     /// When instances that ran before a reboot of the host start again.
     #[serde(default)]
     pub start_after_reboot: StartAfterReboot,
@@ -110,6 +113,10 @@ const fn default_usage() -> u64 {
     900
 }
 
+const fn default_announce() -> u64 {
+    10
+}
+
 const fn default_shutdown_timeout() -> u64 {
     90
 }
@@ -155,6 +162,12 @@ impl Config {
         Duration::from_secs(self.shutdown_timeout_seconds)
     }
 
+    /// How long a user may read that the sessions end.
+    #[must_use]
+    pub const fn announce_pause(&self) -> Duration {
+        Duration::from_secs(self.announce_seconds)
+    }
+
     /// How long a stretch of reported usage is.
     #[must_use]
     pub const fn usage_stretch(&self) -> Duration {
@@ -187,6 +200,9 @@ impl Config {
             if !(1..=3_600).contains(&seconds) {
                 return Err(Failure::field(field, "use 1 to 3600 seconds"));
             }
+        }
+        if self.announce_seconds > 60 {
+            return Err(Failure::field("announce_seconds", "use 0 to 60 seconds: whoever resets a password waits"));
         }
         self.network.check().map_err(|f| f.within("network"))?;
         match (self.host.kind, &self.libvirt) {
@@ -270,6 +286,7 @@ mod tests {
             ("last_port = 20999", "last_port = 19999", "network.last_port"),
             ("\"sim\"", "\"libvirt\"", "libvirt"),
             ("host.kind = \"sim\"", "", "host"),
+            ("host.kind", "announce_seconds = 61\n        host.kind", "announce_seconds"),
             ("\"127.0.0.1\"\n", "\"192.0.2.1\"\n", "sim.rdp"),
         ] {
             let text = SIM.replace(from, to);

@@ -5,11 +5,13 @@
 //! · [`board`] what the rest of the agent sees · [`gate`] whether anything may start.
 
 pub mod admission;
+mod alone;
 pub mod board;
 pub mod gate;
 pub mod machine;
 pub mod plan;
 pub mod registry;
+mod sight;
 mod step;
 mod suspension;
 mod task;
@@ -51,6 +53,8 @@ pub struct Shared<H> {
     pub boot_timeout: Duration,
     /// How long a guest may take to shut down.
     pub shutdown_timeout: Duration,
+    /// How long a user may read that the sessions end.
+    pub announce_pause: Duration,
     /// Clones under way.
     pub clones: AtomicU32,
     /// Guests that were started once more because their first boot hung, since this agent started.

@@ -127,6 +127,7 @@ where
         installation_id,
         boot_timeout: config.boot_timeout(),
         shutdown_timeout: config.shutdown_timeout(),
+        announce_pause: config.announce_pause(),
         clones: AtomicU32::new(0),
         second_boots: AtomicU32::new(0),
     });

@@ -24,8 +24,8 @@ use crate::http::listener::{self, Security};
 use crate::http::{Api, metrics};
 use crate::pki::{self, Pki};
 use crate::reconcile::{
-    Audit, Auditor, Deletion, Drift, Ending, Expiry, NodeHealth, Outbox, Reconciler, Reconcilers, ReservationReaper,
-    SecondChance, SuspensionsAhead, TemplatesAhead,
+    Audit, Auditor, Deletion, Drift, Ending, Expiry, NodeHealth, Outbox, Realignment, Reconciler, Reconcilers,
+    ReservationReaper, SecondChance, SuspensionsAhead, TemplatesAhead,
 };
 use crate::saga::{self, Engine, RdpProver, Settings, Tools};
 use crate::seal::{Sealer, ensure_key_file};
@@ -333,6 +333,7 @@ fn reconcilers(config: &Config, tools: &Tools, engine: &Engine, auditor: &Audito
         Box::new(SuspensionsAhead::new(store.clone(), Arc::clone(&tools.provider))),
         Box::new(TemplatesAhead::new(store.clone(), Arc::clone(&tools.provider), Arc::clone(clock))),
         Box::new(Deletion::new(store.clone(), Arc::clone(clock), Arc::clone(&tools.entropy), engine.clone())),
+        Box::new(Realignment::new(store.clone(), Arc::clone(clock), Arc::clone(&tools.entropy), engine.clone())),
         Box::new(Drift::new(auditor.clone())),
         Box::new(Audit::new(auditor.clone())),
         Box::new(Outbox::new(store.clone())),

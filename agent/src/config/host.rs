@@ -182,6 +182,7 @@ pub enum FaultCall {
     GuestRdpAnswers,
     GuestSetPassword,
     GuestAccount,
+    GuestAnnounce,
     GuestSessions,
     GuestEndSessions,
     Counters,

@@ -181,6 +181,13 @@ pub trait Host: Send + Sync + 'static {
         login: &LoginName,
         since: Timestamp,
     ) -> impl Future<Output = Result<Account, Failure>> + Send;
+    /// Shows a text on every desktop that the account has open, and waits for no answer; says whether there was any.
+    fn guest_announce(
+        &self,
+        instance: InstanceId,
+        login: &LoginName,
+        text: &str,
+    ) -> impl Future<Output = Result<bool, Failure>> + Send;
     /// Open desktop sessions.
     fn guest_sessions(&self, instance: InstanceId) -> impl Future<Output = Result<Vec<GuestSession>, Failure>> + Send;
     /// Ends the session that a login proof opened (`proof_only`), or all of the account's, and returns when they are gone.
@@ -190,6 +197,9 @@ pub trait Host: Send + Sync + 'static {
         login: &LoginName,
         proof_only: bool,
     ) -> impl Future<Output = Result<(), Failure>> + Send;
+
+    /// Ports of the node's range that something else on the machine listens on or forwards, ascending.
+    fn ports_taken(&self) -> impl Future<Output = Result<Vec<u16>, Failure>> + Send;
 
     /// Calls to the hypervisor that never ended and that nobody waits for any more; each holds a thread. None where that
     /// cannot happen.

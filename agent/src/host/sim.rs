@@ -1,6 +1,7 @@
 //! A simulated hypervisor: the same trait, no guest. What its instances are survives a restart of the agent, as it does
 //! with libvirt, and each running one answers real RDP logins (NLA) at its endpoint on loopback.
 
+mod disk;
 mod fault;
 mod guest;
 mod inside;
@@ -24,6 +25,7 @@ use crate::config::{FaultCall as Call, NetworkConfig, SimConfig};
 
 pub use fault::{Fault, SimFaults};
 use machine::Machine;
+pub use state::Desktop;
 
 /// A simulated machine. Clones are the same machine, so that a test keeps a hand on it.
 #[derive(Debug, Clone)]
@@ -69,6 +71,12 @@ impl SimHost {
         self.machine.is_clean(instance)
     }
 
+    /// Whether an instance can be reached from outside.
+    #[must_use]
+    pub fn is_forwarded(&self, instance: InstanceId) -> bool {
+        self.machine.is_forwarded(instance)
+    }
+
     /// The disks of an instance that are there.
     #[must_use]
     pub fn disks(&self, instance: InstanceId, storage_class: &StorageClass) -> Vec<Edition> {
@@ -85,6 +93,25 @@ impl SimHost {
     #[must_use]
     pub fn host_name(&self, instance: InstanceId) -> Option<String> {
         self.machine.host_name(instance)
+    }
+
+    /// Something else on the machine takes a port.
+    pub fn take_port(&self, port: u16) {
+        self.machine.world().taken_ports.insert(port);
+    }
+
+    /// Somebody connects to a guest, and finds a desktop.
+    ///
+    /// # Errors
+    /// The guest does not run.
+    pub fn open_desktop(&self, instance: InstanceId) -> Result<(), Failure> {
+        self.machine.open_desktop(instance)
+    }
+
+    /// What was seen on that desktop since, in order.
+    #[must_use]
+    pub fn desktop(&self, instance: InstanceId) -> Vec<Desktop> {
+        self.machine.desktop(instance)
     }
 
     /// A domain of somebody else on the name of an instance of ours.
@@ -202,6 +229,10 @@ impl Host for SimHost {
         .await
     }
 
+    async fn ports_taken(&self) -> Result<Vec<u16>, Failure> {
+        Ok(self.machine.world().taken_ports.iter().copied().collect())
+    }
+
     async fn guest_ping(&self, instance: InstanceId, _deadline: Duration) -> Result<(), Failure> {
         self.call(Call::GuestPing, async { self.machine.agent(instance) }).await
     }
@@ -240,18 +271,22 @@ impl Host for SimHost {
         self.call(Call::GuestAccount, async { self.machine.account(instance, login, since) }).await
     }
 
+    async fn guest_announce(&self, instance: InstanceId, _login: &LoginName, text: &str) -> Result<bool, Failure> {
+        self.call(Call::GuestAnnounce, async { self.machine.announce(instance, text) }).await
+    }
+
     async fn guest_sessions(&self, instance: InstanceId) -> Result<Vec<GuestSession>, Failure> {
-        // The login ends before a session would begin (NLA): there never is one.
-        self.call(Call::GuestSessions, async { self.machine.agent(instance).map(|()| Vec::new()) }).await
+        // A login ends before a session would begin (NLA): there is one only where a test opened it.
+        self.call(Call::GuestSessions, async { self.machine.sessions(instance) }).await
     }
 
     async fn guest_end_sessions(
         &self,
         instance: InstanceId,
         _login: &LoginName,
-        _proof_only: bool,
+        proof_only: bool,
     ) -> Result<(), Failure> {
-        self.call(Call::GuestEndSessions, async { self.machine.agent(instance) }).await
+        self.call(Call::GuestEndSessions, async { self.machine.end_sessions(instance, proof_only) }).await
     }
 
     async fn counters(&self) -> Result<Vec<(InstanceId, InstanceCounters)>, Failure> {

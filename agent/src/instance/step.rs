@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use nemordp_types::instance::{DesiredPower, Edition, GuestSpec, InstanceSpec, Mark, ObservedPower};
-use nemordp_types::{Failure, InstanceId, Reason};
+use nemordp_types::{Failure, InstanceId, LoginName, Reason};
 use tokio_util::sync::CancellationToken;
 
 use super::Shared;
@@ -20,6 +20,11 @@ const CALL: Duration = Duration::from_secs(120);
 const CLONE: Duration = Duration::from_secs(900);
 /// What a guest may take to answer one question.
 const GUEST: Duration = Duration::from_secs(60);
+
+/// What an announcement may take; nothing waits for it longer.
+const ANNOUNCE: Duration = Duration::from_secs(10);
+/// What a user reads before the sessions end.
+const ENDING: &str = "Your password is being reset: this session ends in a moment. Save your work now.";
 
 /// What a step found out.
 #[derive(Debug)]
@@ -290,11 +295,27 @@ impl<H: Host> Run<H> {
                 within(GUEST, "setting the password", host.guest_set_password(id, login, password)).await
             }
             Job::EndSessions { login, proof_only } => {
+                if !proof_only {
+                    self.announce(login).await;
+                }
                 within(GUEST, "ending sessions", host.guest_end_sessions(id, login, *proof_only)).await
             }
             Job::Ensure(_) | Job::Reconfigure(_) | Job::Power(_) | Job::Delete => {
                 Err(Failure::internal("this work has no account"))
             }
+        }
+    }
+
+    /// Tells whoever has a session open that it ends, and leaves a moment to read that. Nothing fails over it.
+    async fn announce(&self, login: &LoginName) {
+        let (host, id) = (&self.shared.host, self.id());
+        match within(ANNOUNCE, "announcing the end of sessions", host.guest_announce(id, login, ENDING)).await {
+            Ok(false) => {}
+            Ok(true) => tokio::select! {
+                () = self.interrupt.cancelled() => {}
+                () = tokio::time::sleep(self.shared.announce_pause) => {}
+            },
+            Err(failure) => tracing::warn!(instance = %id, ?failure, "sessions end without an announcement"),
         }
     }
 

@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use nemordp_types::instance::{InstanceStatus, ObservedPower, PowerAction};
+use nemordp_types::instance::PowerAction;
 use nemordp_types::operation::{Operation, OperationState, Stage};
-use nemordp_types::{Failure, Generation, InstanceId, Mutation, OperationId};
+use nemordp_types::{Failure, Generation, Mutation, OperationId};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -16,6 +16,7 @@ use super::admission::{self, Admission};
 use super::gate;
 use super::machine::{self, Action, Event, State};
 use super::plan::{Job, Step, Work};
+use super::sight::Observed;
 use super::step::{Found, Run};
 use crate::host::{Host, HostInstance};
 use crate::journal::{Record, Tombstone};
@@ -46,25 +47,16 @@ pub(super) enum Message {
     Stop { done: oneshot::Sender<()> },
 }
 
-/// What was learned from inside the guest since it started.
-#[derive(Debug, Clone, Default)]
-struct Observed {
-    started_at: Option<Timestamp>,
-    agent: bool,
-    ipv4: Option<std::net::Ipv4Addr>,
-    certificate: Option<[u8; 32]>,
-}
-
 pub(super) struct Task<H> {
     pub(super) shared: Arc<Shared<H>>,
     pub(super) record: Record,
     pub(super) state: State,
     mailbox: mpsc::Receiver<Message>,
-    running: Option<JoinHandle<Result<Found, Failure>>>,
+    pub(super) running: Option<JoinHandle<Result<Found, Failure>>>,
     interrupt: CancellationToken,
     pub(super) seen: Option<Box<HostInstance>>,
-    observed: Observed,
-    probe: Option<JoinHandle<Observed>>,
+    pub(super) observed: Observed,
+    pub(super) probe: Option<JoinHandle<Observed>>,
     stopped: Option<oneshot::Sender<()>>,
 }
 
@@ -181,41 +173,6 @@ impl<H: Host> Task<H> {
             }
         }
         false
-    }
-
-    /// Work that the agent itself begins, under the highest numbers it has seen.
-    async fn by_itself(&mut self, action: PowerAction, why: &'static str) {
-        let mutation = Mutation {
-            operation_id: OperationId::new(self.shared.clock.as_ref(), self.shared.entropy.as_ref()),
-            instance_id: self.record.instance_id,
-            pair: self.record.pair,
-        };
-        if let Err(failure) = self.request(Work { mutation, job: Job::Power(action) }).await {
-            tracing::warn!(instance = %self.record.instance_id, ?action, why, ?failure, "not done");
-        }
-    }
-
-    /// Gives up an instance that is wanted elsewhere, or nowhere: it keeps its disk, and does not run.
-    async fn withdraw(&mut self, generation: Generation) {
-        if generation < self.record.pair.generation || self.record.tombstone.is_some() {
-            return;
-        }
-        if self.record.withdrawn < Some(generation) {
-            tracing::error!(
-                instance = %self.record.instance_id, generation = generation.0,
-                "moved away or ended while this node was not heard: it does not run here any more"
-            );
-            let record = Record { withdrawn: Some(generation), ..self.record.clone() };
-            if let Err(failure) = self.shared.journal.save(&record).await {
-                tracing::error!(instance = %self.record.instance_id, ?failure, "the withdrawal was not written down");
-            }
-            // In force even so: the control plane says it again with each heartbeat.
-            self.record = record;
-        }
-        let runs = self.seen.as_ref().is_some_and(|seen| seen.power == ObservedPower::Running);
-        if runs && matches!(self.state, State::Idle) {
-            self.by_itself(PowerAction::Stop, "it was moved away or has ended").await;
-        }
     }
 
     pub(super) async fn request(&mut self, work: Work) -> Result<Operation, Failure> {
@@ -377,49 +334,6 @@ impl<H: Host> Task<H> {
         }
     }
 
-    /// Takes what the hypervisor shows; what was learned inside the guest holds until it starts anew.
-    fn see(&mut self, seen: Option<Box<HostInstance>>) {
-        let started_at = seen.as_ref().and_then(|instance| instance.started_at);
-        if started_at != self.observed.started_at || started_at.is_none() {
-            self.observed = Observed { started_at, ..Observed::default() };
-        }
-        self.seen = seen;
-    }
-
-    fn seen(&mut self, seen: Option<Box<HostInstance>>) {
-        if self.running.is_some() {
-            return;
-        }
-        self.see(seen);
-        self.show();
-        let complete = self.observed.agent && self.observed.ipv4.is_some() && self.observed.certificate.is_some();
-        if self.observed.started_at.is_some() && !complete && self.probe.is_none() {
-            let (shared, id, observed) = (Arc::clone(&self.shared), self.record.instance_id, self.observed.clone());
-            self.probe = Some(tokio::spawn(probe(shared, id, observed)));
-        }
-    }
-
-    fn show(&self) {
-        let id = self.record.instance_id;
-        let Some(seen) = &self.seen else {
-            self.shared.board.status_forget(id);
-            return;
-        };
-        self.shared.board.status_put(InstanceStatus {
-            instance_id: id,
-            order_id: seen.mark.order_id,
-            pair: self.record.pair,
-            power: seen.power,
-            guest_agent: self.observed.agent,
-            confirmed_ipv4: self.observed.ipv4,
-            rdp_certificate_sha256: self.observed.certificate,
-            started_at: seen.started_at,
-            vcpu: seen.vcpu,
-            memory: seen.memory,
-            disk: seen.disk,
-        });
-    }
-
     fn drop_old(&self, record: &mut Record) -> bool {
         let before: Vec<OperationId> = record.operations.iter().map(|o| o.mutation.operation_id).collect();
         let dropped = record.prune(self.shared.clock.now());
@@ -454,21 +368,4 @@ async fn joined<T>(handle: &mut Option<JoinHandle<T>>) -> Result<T, tokio::task:
         Some(handle) => handle.await,
         None => std::future::pending().await,
     }
-}
-
-/// Reads from a running guest what is not known of it yet; nothing is changed.
-async fn probe<H: Host>(shared: Arc<Shared<H>>, id: InstanceId, mut observed: Observed) -> Observed {
-    let limit = Duration::from_secs(10);
-    let host = &shared.host;
-    observed.agent = matches!(tokio::time::timeout(limit, host.guest_ping(id, limit / 2)).await, Ok(Ok(())));
-    if !observed.agent {
-        return observed;
-    }
-    if let Ok(Ok(address)) = tokio::time::timeout(limit, host.guest_address(id)).await {
-        observed.ipv4 = address.map(|found| found.ipv4);
-    }
-    if let Ok(Ok(certificate)) = tokio::time::timeout(limit, host.guest_rdp_certificate(id)).await {
-        observed.certificate = certificate;
-    }
-    observed
 }

@@ -19,6 +19,8 @@ use crate::usage::Meters;
 
 /// How long one may take.
 const DEADLINE: Duration = Duration::from_secs(15);
+/// How long a look at the machine's own ports may take.
+const PORTS: Duration = Duration::from_secs(5);
 /// Renewal is tried again after this long.
 const RENEW_PAUSE: Duration = Duration::from_secs(60);
 /// How far this machine's clock may be off before the agent complains.
@@ -154,10 +156,25 @@ impl<H: Host> Heartbeats<H> {
             sent_at_us: time::encode(self.shared.clock.now()),
             suspensions: self.shared.board.suspensions().iter().map(Into::into).collect(),
             usage: self.meters.report().await?.iter().map(Into::into).collect(),
+            taken_ports: self.taken_ports().await,
             templates: self.shared.templates.list().await?.iter().map(Into::into).collect(),
         };
         let mut control = self.uplink.control().await?;
         control.heartbeat(request).await.map(tonic::Response::into_inner).map_err(|s| status::from_status(&s))
+    }
+}
+
+impl<H: Host> Heartbeats<H> {
+    /// None where the host cannot tell: a life sign does not wait for that.
+    async fn taken_ports(&self) -> Vec<u32> {
+        match tokio::time::timeout(PORTS, self.shared.host.ports_taken()).await {
+            Ok(Ok(ports)) => ports.into_iter().map(u32::from).collect(),
+            Ok(Err(failure)) => {
+                tracing::warn!(?failure, "not known which ports something else uses");
+                Vec::new()
+            }
+            Err(_) => Vec::new(),
+        }
     }
 }
 

@@ -75,7 +75,7 @@ async fn every_rpc_refuses_nodes_and_monitoring_and_answers_the_control_plane() 
 #[tokio::test]
 async fn another_installations_control_plane_does_not_get_in() {
     let node = Node::start("").await;
-    let stranger = crate::support::Ca::new();
+    let stranger = crate::control::Ca::new();
     let mut credentials = stranger.issue(Role::ControlPlane);
     credentials.ca = node.control.state.ca.certificate.clone();
     let answer = AgentClient::new(node.channel(&credentials)).get_inventory(v1::GetInventoryRequest {}).await;

@@ -3,22 +3,12 @@
 use std::sync::atomic::Ordering;
 
 use nemordp_types::instance::ObservedPower;
-use nemordp_types::{Clock as _, Failure, InstanceId, Reason, SystemClock};
-use nemordp_wire::{id, status, time, v1};
+use nemordp_types::{InstanceId, Reason};
+use nemordp_wire::{id, v1};
 
 use crate::support::{Node, Wanted, eventually};
 
-async fn suspend_at(node: &Node, wanted: &Wanted, fence: u64, at_us: i64) -> Result<(), Failure> {
-    let request =
-        v1::ScheduleSuspensionRequest { mutation: Some((&wanted.then(1, fence)).into()), suspend_at_us: at_us };
-    node.client().schedule_suspension(request).await.map(drop).map_err(|s| status::from_status(&s))
-}
-
-fn in_seconds(seconds: i64) -> i64 {
-    time::encode(SystemClock.now()) + seconds * 1_000_000
-}
-
-async fn power(node: &Node, id: InstanceId) -> ObservedPower {
+pub(crate) async fn power(node: &Node, id: InstanceId) -> ObservedPower {
     node.status(id).await.unwrap().power
 }
 
@@ -28,7 +18,7 @@ fn withdraw(node: &Node, instance: InstanceId, generation: u64) {
 }
 
 /// The host loses power and comes back; the agent starts while the control plane does not answer.
-async fn rebooted_unheard(node: &mut Node) {
+pub(crate) async fn rebooted_unheard(node: &mut Node) {
     node.stop().await;
     node.control.state.answers_heartbeats.store(false, Ordering::SeqCst);
     node.host.reboot().unwrap();
@@ -40,7 +30,7 @@ async fn rebooted_unheard(node: &mut Node) {
     .await;
 }
 
-async fn first_boot_written(node: &Node) {
+pub(crate) async fn first_boot_written(node: &Node) {
     eventually("the first boot was written down", || async {
         std::fs::exists(node.folder.path().join("data/journal/node")).unwrap()
     })
@@ -194,35 +184,11 @@ async fn a_wrong_clock_and_a_second_agent_show_in_the_metrics() {
 }
 
 #[tokio::test]
-async fn a_scheduled_suspension_happens_with_the_control_plane_gone_and_is_told_once() {
+async fn ports_that_something_else_uses_are_told() {
     let mut node = Node::start("rdp = false").await;
-    let (suspended, runs) = (Wanted::new(&node.control), Wanted::new(&node.control));
-    for one in [&suspended, &runs] {
-        node.ensured(one).await.unwrap();
-    }
-    suspend_at(&node, &suspended, 2, in_seconds(1)).await.unwrap();
-    suspend_at(&node, &runs, 2, in_seconds(1)).await.unwrap();
-    suspend_at(&node, &runs, 3, 0).await.unwrap();
-    let stale = suspend_at(&node, &runs, 1, in_seconds(1)).await.unwrap_err();
-    assert_eq!(stale.reason, Reason::StaleGeneration);
-    let nobody = suspend_at(&node, &Wanted::new(&node.control), 1, in_seconds(1)).await.unwrap_err();
-    assert_eq!(nobody.reason, Reason::NotFound);
-    // The control plane is gone, and the agent starts anew before the time has come.
-    node.control.state.answers_heartbeats.store(false, Ordering::SeqCst);
-    node.stop().await;
-    node.boot().await;
-    eventually("it is off", || async { power(&node, suspended.mutation.instance_id).await == ObservedPower::Off })
-        .await;
-    node.stop().await;
-    node.boot().await;
-    node.control.state.suspensions.lock().unwrap().clear();
-    node.control.state.answers_heartbeats.store(true, Ordering::SeqCst);
-    eventually("it is told", || async { !node.control.state.suspensions.lock().unwrap().is_empty() }).await;
-    let told = node.control.state.suspensions.lock().unwrap()[0].clone();
-    assert_eq!(told.instance_id, id::encode(&suspended.mutation.instance_id));
-    let beats = node.control.state.heartbeats.load(Ordering::SeqCst);
-    eventually("more heartbeats", || async { node.control.state.heartbeats.load(Ordering::SeqCst) >= beats + 3 }).await;
-    assert!(node.control.state.suspensions.lock().unwrap().len() <= 2, "what was received is not told again");
-    assert_eq!(power(&node, runs.mutation.instance_id).await, ObservedPower::Running, "it was taken back");
+    let last = |node: &Node| node.control.state.last_heartbeat.lock().unwrap().clone();
+    eventually("a heartbeat", || async { last(&node).is_some_and(|beat| beat.taken_ports.is_empty()) }).await;
+    node.host.take_port(20_007);
+    eventually("it is told", || async { last(&node).is_some_and(|beat| beat.taken_ports == [20_007]) }).await;
     node.stop().await;
 }

@@ -11,7 +11,8 @@ use nemordp_wire::v1;
 use secrecy::ExposeSecret as _;
 use tokio_util::sync::CancellationToken;
 
-use crate::support::{ControlPlane, DEADLINE, Node, config, eventually};
+use crate::control::ControlPlane;
+use crate::support::{DEADLINE, Node, config, eventually};
 
 async fn attempt(control: &ControlPlane, ticket: Option<&str>, stop: CancellationToken) -> Failure {
     let folder = tempfile::tempdir().unwrap();

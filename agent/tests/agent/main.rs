@@ -4,11 +4,14 @@
 
 mod access;
 mod autonomy;
+mod control;
 mod enrollment;
 mod lifecycle;
 mod login;
 mod reconfigure;
 mod restart;
+mod sessions;
 mod support;
+mod suspension;
 mod templates;
 mod usage;

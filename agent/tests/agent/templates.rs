@@ -5,7 +5,8 @@ use std::sync::atomic::Ordering;
 use nemordp_types::Reason;
 use nemordp_wire::v1;
 
-use crate::support::{Node, Sending, Wanted, eventually};
+use crate::control::Sending;
+use crate::support::{Node, Wanted, eventually};
 
 #[tokio::test]
 async fn four_orders_fetch_one_template_once() {

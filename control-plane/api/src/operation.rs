@@ -41,6 +41,8 @@ words! {
         DeleteLater = "delete_later",
         /// Takes that back.
         Restore = "restore",
+        /// Brings its node back in line with what is wanted of it: begun by the control plane itself.
+        Realign = "realign",
         /// Removes it.
         Delete = "delete",
     }

@@ -54,6 +54,8 @@ words! {
         NumberWithoutInstance = "number_without_instance",
         /// An instance uses a port or an address that it does not hold.
         InstanceWithoutNumber = "instance_without_number",
+        /// Something else on the node uses the port at which an instance is reached.
+        PortTaken = "port_taken",
         /// A node could not be asked.
         NodeSilent = "node_silent",
         /// A node runs an instance with our mark that no order owns.
@@ -96,6 +98,9 @@ impl FindingKind {
             }
             Self::InstanceWithoutReservation | Self::InstanceWithoutNumber => {
                 "cordon the node: what the instance uses can be sold again; report this as a defect"
+            }
+            Self::PortTaken => {
+                "end what listens there, or remove the rule that forwards it; nobody else is sold the port meanwhile"
             }
             Self::NodeSilent => "look at its agent and at the network between; ask again when it answers",
             Self::DomainUnknown => {

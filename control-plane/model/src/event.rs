@@ -48,13 +48,19 @@ words! {
         InstanceVerified = "instance.verified",
         /// The operator took its node's word for it: work on it goes on.
         InstanceAdopted = "instance.adopted",
+        /// Its node sees another power than before.
+        InstancePowerSeen = "instance.power_seen",
+        /// Its node does not have it any more.
+        InstanceLost = "instance.lost",
+        /// Its node has it again.
+        InstanceFound = "instance.found",
         /// Its credentials were shown; nobody has them any more.
         CredentialsRevealed = "credentials.revealed",
         /// A node joined, or joined again.
         NodeEnrolled = "node.enrolled",
         /// The operator changed what is wanted of a node.
         NodePolicyChanged = "node.policy_changed",
-        /// What is sold of a node, or the certificate that it shows, changed.
+        /// What is sold of a node, the certificate that it shows, or what it says of itself changed.
         NodeChanged = "node.changed",
         /// A node came, went silent or was lost.
         NodeAvailabilityChanged = "node.availability_changed",

@@ -120,6 +120,8 @@ pub struct Instance {
     pub suspended_at: Option<Timestamp>,
     /// When it is to be deleted; until then it is off, and can be had back.
     pub delete_after: Option<Timestamp>,
+    /// Since when its node may not have what is wanted: it could not be told, because it was fenced.
+    pub misaligned_at: Option<Timestamp>,
     /// When it was accepted.
     pub created_at: Timestamp,
     /// When it last changed.
@@ -145,12 +147,14 @@ impl Instance {
         status.pair > self.pair()
     }
 
-    /// Whether a node that reports this may not run it any more: it was moved away since, or has ended. Never when the
-    /// node knows more than the store does, which then has no say.
+    /// Whether a node that reports this may not run it any more, or not yet: it was moved away since, or has ended, or the
+    /// node missed a change and is brought in line first. Never when the node knows more than the store does, which then
+    /// has no say.
     #[must_use]
     pub fn is_withdrawn_from(&self, node: NodeId, status: &InstanceStatus) -> bool {
         let moved = self.node_id != node && status.pair.generation < self.generation;
-        self.frozen.is_none() && !self.is_behind(status) && (moved || !self.lifecycle.is_live())
+        let over = moved || !self.lifecycle.is_live() || self.misaligned_at.is_some();
+        self.frozen.is_none() && !self.is_behind(status) && over
     }
 
     /// What follows from its node's word about it. `under_way`: the store remembers an open saga of it.

@@ -41,6 +41,6 @@ pub use placement::{
 pub use plan::Plan;
 pub use region::RegionAvailability;
 pub use saga::{Saga, SagaKind, SagaStatus, SagaStep, StepState};
-pub use suspension::{Suspension, SuspensionState};
+pub use suspension::{Happened, Suspension, SuspensionState};
 pub use tenant::Tenant;
 pub use ticket::Ticket;

@@ -63,6 +63,26 @@ pub fn pool_capacity(before: Option<Bytes>, pool: &PoolInventory) -> Bytes {
     before.map_or(most, |before| before.clamp(least, most))
 }
 
+/// Which parts of what a node says of itself changed; not what moves all the time: free room, templates.
+#[must_use]
+pub fn inventory_changes(before: &NodeInventory, now: &NodeInventory) -> Vec<&'static str> {
+    let pools = |inventory: &NodeInventory| -> Vec<_> {
+        inventory.pools.iter().map(|pool| (pool.storage_class.clone(), pool.physical)).collect()
+    };
+    let parts = [
+        ("agent_version", before.agent_version != now.agent_version),
+        ("hypervisor", before.hypervisor != now.hypervisor),
+        ("acceleration", before.acceleration != now.acceleration),
+        ("vcpu", before.vcpu != now.vcpu),
+        ("memory", (before.memory, before.memory_for_instances) != (now.memory, now.memory_for_instances)),
+        ("pools", pools(before) != pools(now)),
+        ("private_subnet", before.private_subnet != now.private_subnet),
+        ("endpoints", before.endpoints != now.endpoints),
+        ("boot", before.boot_id != now.boot_id),
+    ];
+    parts.into_iter().filter(|(_, changed)| *changed).map(|(part, _)| part).collect()
+}
+
 /// A node.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Node {
@@ -90,6 +110,8 @@ pub struct Node {
     pub load: Option<NodeLoad>,
     /// Templates on it and on their way to it, as it said last.
     pub template_presence: Vec<TemplatePresence>,
+    /// Ports of its range that something else on the machine uses, as it said last.
+    pub taken_ports: Vec<u16>,
     /// Its clock minus ours, as its last heartbeat showed it.
     pub clock_skew: Option<SignedDuration>,
     /// When two agents were found to speak for it; none while one does.

@@ -45,6 +45,8 @@ words! {
         DeleteLater = "delete_later",
         /// Takes that back.
         Restore = "restore",
+        /// Brings its node back in line with what is wanted of it.
+        Realign = "realign",
         /// Removes it.
         Delete = "delete",
     }
@@ -70,11 +72,11 @@ words! {
 
 impl SagaKind {
     /// Whether it goes on however long a node stays away, and is never taken back: what removes an instance or takes it
-    /// off the network wins in the end.
+    /// off the network wins in the end, and what changes no wish has nothing to take back.
     #[must_use]
     pub const fn is_patient(self) -> bool {
         match self {
-            Self::Delete | Self::DeleteLater | Self::Suspend => true,
+            Self::Delete | Self::DeleteLater | Self::Suspend | Self::Realign => true,
             Self::Provision
             | Self::Start
             | Self::Stop
@@ -107,6 +109,7 @@ impl SagaKind {
             | Self::Unrescue
             | Self::DeleteLater
             | Self::Restore
+            | Self::Realign
             | Self::Delete => false,
         }
     }

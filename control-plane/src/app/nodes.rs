@@ -58,6 +58,7 @@ impl App {
             ));
         }
         let once = self.store.node_fence(id, intention).await?;
+        self.work.poke();
         tracing::warn!(node_id = %id, "fenced: an operator states that it is off");
         Ok(once)
     }

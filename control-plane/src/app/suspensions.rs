@@ -1,12 +1,12 @@
 //! Suspensions at a time: scheduled here, carried out by the node, brought in line when the node tells.
 
 use jiff::Timestamp;
-use nemordp_model::{SagaKind, Suspension, Wish};
-use nemordp_store::{Idempotency, Once, TenantScope};
+use nemordp_model::Suspension;
+use nemordp_store::{Idempotency, Once, StoreError, TenantScope};
 use nemordp_types::suspension::SuspensionReport;
-use nemordp_types::{Failure, InstanceId, NodeId, OperationId, Reason};
+use nemordp_types::{Failure, InstanceId, NodeId, OperationId};
 
-use super::App;
+use super::{App, Subject};
 
 impl App {
     /// Has an instance suspended at a time, even when no control plane runs then.
@@ -44,8 +44,8 @@ impl App {
         Ok(self.store.suspension_fetch(scope, id).await?)
     }
 
-    /// A node tells which suspensions have happened. Each becomes a saga that brings everything else in line; gives those
-    /// that need not be told again.
+    /// A node tells which suspensions have happened. Each becomes a saga that brings both sides to the same state; gives
+    /// those that need not be told again.
     ///
     /// # Errors
     /// When the store cannot be read or written.
@@ -56,26 +56,47 @@ impl App {
     ) -> Result<Vec<OperationId>, Failure> {
         let mut received = Vec::new();
         for report in reports {
-            let (id, operation) = (report.instance_id, report.operation_id);
-            if self.store.suspension_is_known(id, operation).await? {
-                tracing::info!(node_id = %node, instance_id = %id, done_at = %report.done_at, "suspended at its time");
-                match self.instance_change(TenantScope::All, id, (SagaKind::Suspend, Wish::Suspend), None).await {
-                    Ok(_) => {}
-                    // Other work is under way: the node tells it again.
-                    Err(failure) if failure.reason == Reason::Conflict && self.is_busy(id).await? => continue,
-                    Err(failure) => tracing::warn!(instance_id = %id, ?failure, "suspended on its node only"),
-                }
-                self.store.suspension_forget(id, operation).await?;
+            if self.suspension_happened(node, report).await? {
+                received.push(report.operation_id);
             }
-            received.push(operation);
         }
         Ok(received)
     }
 
-    /// Whether an instance is active and not off for good already, so that a refusal can only mean other work.
-    async fn is_busy(&self, id: InstanceId) -> Result<bool, Failure> {
+    /// Whether one need not be told again.
+    async fn suspension_happened(&self, node: NodeId, report: &SuspensionReport) -> Result<bool, Failure> {
+        let (id, operation) = (report.instance_id, report.operation_id);
+        // It was taken up before, and that answer was lost.
+        let Some(known) = self.store.suspension_known(id).await? else { return Ok(true) };
+        let happened = known.happened(operation);
+        tracing::info!(node_id = %node, instance_id = %id, done_at = %report.done_at, ?happened, "suspended at its time");
+        let (kind, wish) = happened.work();
+        let saga = self.work.begin(kind, Subject { order_id: None, instance_id: id })?;
+        match self.store.suspension_happened(&known, operation, &wish, &saga).await {
+            Ok(true) => {
+                self.work.poke();
+                Ok(true)
+            }
+            // Scheduled anew in this moment: the node tells it again.
+            Ok(false) => Ok(false),
+            Err(StoreError::Refused(refusal)) if self.may_change_later(id).await? => {
+                tracing::debug!(instance_id = %id, %refusal, "other work is under way: the node tells it again");
+                Ok(false)
+            }
+            Err(StoreError::Refused(refusal)) => {
+                tracing::info!(instance_id = %id, %refusal, "nothing follows from its suspension");
+                self.store.suspension_forget(id, known.operation_id).await?;
+                Ok(true)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Whether what was refused is taken when the work that is under way has ended, or the operator has settled it: not of
+    /// what is over, or off for good already.
+    async fn may_change_later(&self, id: InstanceId) -> Result<bool, Failure> {
         let instance = self.store.instance_fetch(TenantScope::All, id).await?;
         let off = instance.suspended_at.is_some() || instance.delete_after.is_some();
-        Ok(instance.require_active().is_ok() && !off)
+        Ok(instance.require_active().is_ok() && (!off || instance.frozen.is_some()))
     }
 }

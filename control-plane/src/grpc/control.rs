@@ -174,7 +174,10 @@ fn signs(request: &v1::HeartbeatRequest) -> Result<Signs, Failure> {
         0 => None,
         sent_at => Some(nemordp_wire::time::decode(sent_at, "sent_at_us")?),
     };
-    Ok(Signs { sender: session.map(|session| Sender { session, beat: request.beat }), sent_at, templates })
+    let port = |port: &u32| u16::try_from(*port).map_err(|_| Failure::field("taken_ports", "use TCP ports"));
+    let taken_ports = request.taken_ports.iter().map(port).collect::<Result<_, _>>()?;
+    let sender = session.map(|session| Sender { session, beat: request.beat });
+    Ok(Signs { sender, sent_at, templates, taken_ports })
 }
 
 fn withdrawal(withdrawal: &Withdrawal) -> v1::Withdrawal {

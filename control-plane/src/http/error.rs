@@ -40,6 +40,7 @@ pub const fn status(reason: Reason) -> StatusCode {
         | Reason::PortPoolExhausted
         | Reason::AddressPoolExhausted
         | Reason::NodeCordoned
+        | Reason::NodeFenced
         | Reason::StaleGeneration
         | Reason::InstanceDeleted
         | Reason::StoreBehindNode
@@ -96,6 +97,7 @@ pub const fn title(reason: Reason) -> &'static str {
         Reason::TemplateDigestMismatch => "The bytes are not those of the digest.",
         Reason::NodeUnreachable => "The node does not answer.",
         Reason::NodeCordoned => "The node takes no new instances.",
+        Reason::NodeFenced => "The node is off, as its operator says.",
         Reason::IdentityMismatch => "The certificate is another's, or has another role.",
         Reason::CertificateRevoked => "The certificate was revoked.",
         Reason::TicketInvalid => "No such enrollment ticket.",

@@ -28,7 +28,7 @@ mirror!(power: ObservedPower => InstancePower { Absent, Off, Running, Paused, Fa
 mirror!(freeze: model::Freeze => InstanceFreeze { Unverified, StoreBehind, Undecided, Missing });
 mirror!(saga_kind: model::SagaKind => OperationKind {
     Provision, Start, Stop, Restart, Reset, PasswordReset, Reinstall, Resize, Rename, Suspend, Unsuspend, Rescue,
-    Unrescue, DeleteLater, Restore, Delete,
+    Unrescue, DeleteLater, Restore, Realign, Delete,
 });
 mirror!(saga_status: model::SagaStatus => OperationStatus { Running, Unwinding, Done, Unwound, Cancelled, Stuck });
 mirror!(step_state: model::StepState => StepState { Pending, Running, Done, Failed, Undoing, Undone, Skipped });

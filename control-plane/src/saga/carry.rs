@@ -18,6 +18,7 @@ use super::Tools;
 use super::plan::{Step, steps};
 use super::retry::{BEGUN_MAX, Next, StepFailure, after_failure};
 use super::state::State;
+use super::step::without_node;
 
 /// How long the store may take to answer at least.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
@@ -182,6 +183,12 @@ impl Carrier<'_> {
         if self.frozen(&failure).await? {
             return Ok(Some(Rest::Lost));
         }
+        if failure.reason == Reason::NodeFenced
+            && let Some(done) = self.done_without_node()
+        {
+            tracing::warn!(saga_id = %self.saga.id, step = self.saga.step, "done without its node, which is fenced");
+            return self.succeed(done).await;
+        }
         self.state.tries += 1;
         let nodes = self.state.given_up.len();
         let (kind, entropy) = (self.saga.kind, self.tools.entropy.as_ref());
@@ -203,6 +210,12 @@ impl Carrier<'_> {
             Next::Unwind => self.turn_back(failure).await,
             Next::Stuck => self.stick(failure).await,
         }
+    }
+
+    /// What the present step brings about without its node, if it may not wait and is never taken back.
+    fn done_without_node(&self) -> Option<Vec<Effect>> {
+        let step = self.step().filter(|step| step.is_patient(self.saga.kind))?;
+        Some(without_node(step, self.saga.instance_id?))
     }
 
     /// The node has seen higher numbers than those of the newest lease: the store was restored from a backup. Trying on

@@ -81,6 +81,27 @@ impl Step {
         }
     }
 
+    /// Whether its node has to answer for it.
+    #[must_use]
+    pub const fn needs_node(self) -> bool {
+        match self {
+            Self::EraseSecret | Self::Forget => false,
+            Self::EnsureInstance
+            | Self::Remake
+            | Self::Reconfigure
+            | Self::EndSessions
+            | Self::SetPassword
+            | Self::ProveLogin
+            | Self::EndProofSession
+            // Nothing is handed over on a node that is off.
+            | Self::Activate
+            | Self::Power(_)
+            | Self::ReadCertificate
+            | Self::Settle
+            | Self::DeleteInstance => true,
+        }
+    }
+
     /// Whether it is tried until it works, and never undone: the whole saga when that must win in the end, and a step
     /// after which nothing can be taken back.
     #[must_use]
@@ -117,7 +138,7 @@ pub const fn steps(kind: SagaKind) -> &'static [Step] {
         SagaKind::Rescue => &[Step::Remake, Step::SetPassword, Step::ProveLogin, Step::EndProofSession],
         SagaKind::Rename => &[Step::Remake],
         SagaKind::Resize | SagaKind::Suspend | SagaKind::DeleteLater => &[Step::Reconfigure],
-        SagaKind::Unsuspend => &[Step::Reconfigure, Step::ReadCertificate],
+        SagaKind::Unsuspend | SagaKind::Realign => &[Step::Reconfigure, Step::ReadCertificate],
         SagaKind::Unrescue => &[Step::Reconfigure, Step::ReadCertificate, Step::EraseSecret, Step::Settle],
         // A deletion with grace may have ended a change of the disk before its proof.
         SagaKind::Restore => &[Step::Reconfigure, Step::ReadCertificate, Step::Settle],

@@ -148,6 +148,7 @@ pub(crate) fn begin(accept: &OrderAccept, node_id: NodeId, network: NetworkSpec,
         frozen_at: None,
         suspended_at: None,
         delete_after: None,
+        misaligned_at: None,
         created_at: now,
         updated_at: now,
     };

@@ -1,7 +1,8 @@
 //! Claiming one number of a pool: a port of a public address, a private address of a node.
 //!
 //! A number that nobody ever had goes first; then the one that has rested longest. So a released port rests as long as the
-//! pool allows, and whoever still tries the old endpoint does not meet another customer. [`many`] claims for a burst.
+//! pool allows, and whoever still tries the old endpoint does not meet another customer. A port that something else on the
+//! node uses counts as released in a time to come, and can be had by nobody before that. [`many`] claims for a burst.
 
 pub(crate) mod many;
 
@@ -20,6 +21,9 @@ use crate::transaction::{Sql as _, Tx};
 const PORT_REST: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 /// How long a private address should rest: its MAC comes with it, so a DHCP server knows the card.
 const ADDRESS_REST: Duration = Duration::from_secs(60 * 60);
+
+/// How long a port is kept from sale after its node last said that something else uses it.
+const TAKEN: Duration = Duration::from_secs(60 * 60);
 
 /// Numbers that are claimed one by one.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -90,6 +94,28 @@ pub(crate) async fn network_in_tx(
     Network::of(inventory, port, address, rest_shortened)
 }
 
+/// Keeps ports from sale that something else on their node uses, as long as the node says so. One that an instance has
+/// stays its own.
+pub(crate) async fn keep_from_sale_in_tx(
+    tx: &mut Tx,
+    node_id: NodeId,
+    inventory: &NodeInventory,
+    taken: &[u16],
+) -> Result<()> {
+    let (pool, now) = (Pool::ports(inventory), tx.now);
+    let until = now.checked_add(TAKEN).unwrap_or(now);
+    let renewed = now.checked_add(TAKEN / 2).unwrap_or(now);
+    for port in taken.iter().copied().map(u32::from).filter(|port| (pool.first..=pool.last).contains(port)) {
+        let sql = "INSERT INTO pool_claim (kind, scope, number, node_id, instance_id, claimed_at, released_at) \
+                   VALUES ($1, $2, $3, $4, NULL, $5, $6) ON CONFLICT (kind, scope, number) DO UPDATE \
+                   SET released_at = excluded.released_at \
+                   WHERE pool_claim.instance_id IS NULL AND pool_claim.released_at < $7";
+        let values = values![pool.kind, pool.scope.as_str(), port, node_id, now, until, renewed];
+        tx.execute(Query::new("pool_claim", sql, values)).await?;
+    }
+    Ok(())
+}
+
 /// Gives back what an instance holds; it rests from now on. Safe to repeat.
 pub(crate) async fn release_in_tx(tx: &mut Tx, instance_id: InstanceId) -> Result<()> {
     let now = tx.now;
@@ -136,9 +162,9 @@ async fn candidate(tx: &mut Tx, pool: &Pool) -> Result<Option<Candidate>> {
         (None, None) if first <= last => return Ok(Some(Candidate::Fresh(first))),
         (None, None) => return Ok(None),
     }
-    let sql = "SELECT number, released_at FROM pool_claim WHERE kind = $1 AND scope = $2 AND released_at IS NOT NULL \
+    let sql = "SELECT number, released_at FROM pool_claim WHERE kind = $1 AND scope = $2 AND released_at <= $5 \
                AND number BETWEEN $3 AND $4 ORDER BY released_at, number LIMIT 1";
-    let oldest = tx.fetch_optional(Query::new("pool_claim", sql, values![kind, scope, first, last])).await?;
+    let oldest = tx.fetch_optional(Query::new("pool_claim", sql, values![kind, scope, first, last, tx.now])).await?;
     if let Some(row) = &oldest {
         let released_at: jiff::Timestamp = row.get("released_at")?;
         if released_at.checked_add(rest).is_ok_and(|rested| rested <= tx.now) {

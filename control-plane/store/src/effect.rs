@@ -55,6 +55,11 @@ pub enum Effect {
         /// Of which instance.
         instance_id: InstanceId,
     },
+    /// Its node is fenced and could not be told what is wanted: it is brought in line when it is back.
+    Misalign {
+        /// Which instance.
+        instance_id: InstanceId,
+    },
     /// Capacity, port and private address are given back.
     Release {
         /// Whose.
@@ -84,6 +89,7 @@ impl std::fmt::Debug for Effect {
             Self::PinCertificate { instance_id, .. } => write!(f, "PinCertificate({instance_id})"),
             Self::UnpinCertificate { instance_id } => write!(f, "UnpinCertificate({instance_id})"),
             Self::Settle { instance_id } => write!(f, "Settle({instance_id})"),
+            Self::Misalign { instance_id } => write!(f, "Misalign({instance_id})"),
             Self::Release { instance_id } => write!(f, "Release({instance_id})"),
             Self::SealSecret { instance_id, .. } => write!(f, "SealSecret({instance_id})"),
             Self::EraseSecret { instance_id } => write!(f, "EraseSecret({instance_id})"),
@@ -110,6 +116,16 @@ async fn pin(tx: &mut Tx, id: InstanceId, sha256: Option<[u8; 32]>) -> Result<()
     instance::update_in_tx(tx, &found).await?;
     let word = if sha256.is_some() { "pinned" } else { "unknown" };
     tx.event(EventKind::InstanceChanged, Subject::from(&found), json!({ "certificate": word })).await
+}
+
+async fn misalign(tx: &mut Tx, id: InstanceId) -> Result<()> {
+    let mut found = instance::fetch_locked(tx, TenantScope::All, id).await?;
+    if found.misaligned_at.is_some() {
+        return Ok(());
+    }
+    (found.misaligned_at, found.updated_at) = (Some(tx.now), tx.now);
+    instance::update_in_tx(tx, &found).await?;
+    tx.event(EventKind::InstanceChanged, Subject::from(&found), json!({ "node": "misaligned" })).await
 }
 
 pub(crate) async fn release_in_tx(tx: &mut Tx, id: InstanceId) -> Result<()> {
@@ -149,6 +165,7 @@ pub(crate) async fn apply_in_tx(tx: &mut Tx, effect: &Effect) -> Result<()> {
             instance::update_in_tx(tx, &found).await?;
             tx.event(EventKind::InstanceChanged, Subject::from(&found), json!({ "disk": "settled" })).await
         }
+        Effect::Misalign { instance_id } => misalign(tx, *instance_id).await,
         Effect::Release { instance_id } => release_in_tx(tx, *instance_id).await,
         Effect::SealSecret { instance_id, sealed } => secret::seal_in_tx(tx, *instance_id, sealed).await,
         Effect::EraseSecret { instance_id } => secret::erase_in_tx(tx, *instance_id).await,

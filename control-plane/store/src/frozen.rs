@@ -186,7 +186,7 @@ async fn adopt_in_tx(tx: &mut Tx, id: InstanceId, how: Adoption) -> Result<Insta
     word_of_node(tx, &found).await?;
     let open = saga::open_in_tx(tx, id).await?;
     let building = open.filter(|(_, kind)| *kind == SagaKind::Provision).map(|(open, _)| open);
-    let present = found.observed.is_some();
+    let present = found.observed.as_ref().is_some_and(|observed| observed.power != ObservedPower::Absent);
     match how {
         Adoption::Gone if present => return Err(refuse("its node has it: delete it after it was adopted")),
         Adoption::Keep | Adoption::Delivered if !present => {
@@ -224,9 +224,14 @@ async fn adopt_in_tx(tx: &mut Tx, id: InstanceId, how: Adoption) -> Result<Insta
 
 async fn cordon_all(tx: &mut Tx) -> Result<u64> {
     let now = tx.now;
-    let sql = "UPDATE node SET availability = 'unknown', availability_changed_at = $1 \
-               WHERE availability IN ('available', 'suspect')";
-    tx.execute(Query::new("node", sql, values![now])).await?;
+    let sql = "SELECT id, availability FROM node WHERE availability IN ('available', 'suspect')";
+    for row in tx.fetch(Query::new("node", sql, vec![])).await? {
+        let (id, from): (NodeId, NodeAvailability) = (row.get("id")?, row.get("availability")?);
+        let sql = "UPDATE node SET availability = 'unknown', availability_changed_at = $2 WHERE id = $1";
+        tx.execute_one(Query::new("node", sql, values![id, now]), node::MISSING).await?;
+        let body = json!({ "from": from, "to": NodeAvailability::Unknown });
+        tx.event(EventKind::NodeAvailabilityChanged, Subject::node(id), body).await?;
+    }
     let sql = "UPDATE node SET policy = 'cordoned', policy_reason = $2, updated_at = $1 WHERE policy = 'active' \
                RETURNING id";
     let reason = "the store was restored from a backup: look at `nemordp audit` first";

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
-use nemordp_model::node::{is_clock_wrong, pool_capacity};
-use nemordp_model::{EventKind, Instance};
+use nemordp_model::EventKind;
+use nemordp_model::node::{inventory_changes, is_clock_wrong, pool_capacity};
 use nemordp_types::instance::InstanceStatus;
 use nemordp_types::node::{NodeAvailability, NodeInventory, NodeLoad, NodePolicy};
 use nemordp_types::template::TemplatePresence;
@@ -12,14 +12,14 @@ use nemordp_types::{Bytes, Failure, Generation, InstanceId, NodeAddress, NodeId,
 use serde_json::json;
 
 use crate::Store;
+use crate::claim;
 use crate::codec;
 use crate::error::Result;
 use crate::event::Subject;
-use crate::frozen;
-use crate::instance;
 use crate::node::{MISSING, overcommit};
 use crate::node_session::{self, Sender};
-use crate::sql::{Query, values};
+use crate::observation;
+use crate::sql::{Query, Row, values};
 use crate::transaction::{Sql as _, Tx};
 
 /// A life sign.
@@ -46,6 +46,8 @@ pub struct Signs {
     pub sent_at: Option<Timestamp>,
     /// Templates on the node and on their way to it.
     pub templates: Vec<TemplatePresence>,
+    /// Ports of its range that something else on the machine uses, ascending.
+    pub taken_ports: Vec<u16>,
 }
 
 /// An instance that a node reported and may not run any more.
@@ -180,48 +182,12 @@ async fn is_oversold(tx: &mut Tx, id: NodeId) -> Result<bool> {
     Ok(tx.fetch_optional(Query::new("node", sql, values![id])).await?.is_some())
 }
 
-/// The instances that the store places on a node, with what was last seen of them.
-async fn known_instances(tx: &mut Tx, beat: &NodeHeartbeat) -> Result<BTreeMap<InstanceId, Instance>> {
-    let mut known = BTreeMap::new();
-    for status in &beat.instances {
-        if let Some(found) = instance::fetch_any(tx, status.instance_id).await? {
-            known.insert(found.id, found);
-        }
-    }
-    Ok(known)
-}
-
-async fn observe_in_tx(tx: &mut Tx, id: NodeId, beat: &NodeHeartbeat, outcome: &mut HeartbeatOutcome) -> Result<()> {
-    let known = known_instances(tx, beat).await?;
-    let now = tx.now;
-    for status in &beat.instances {
-        let Some(instance) = known.get(&status.instance_id) else {
-            outcome.unknown.push(status.instance_id);
-            continue;
-        };
-        if instance.is_behind(status) {
-            outcome.behind.push(instance.id);
-        }
-        if instance.is_withdrawn_from(id, status) {
-            outcome.withdrawn.push(Withdrawal { instance_id: instance.id, generation: instance.generation });
-        }
-        if frozen::reported_in_tx(tx, instance, id, status).await? {
-            outcome.frozen.push(instance.id);
-        }
-        // A node that the instance was moved away from has no say any more.
-        if instance.node_id != id || instance.observed.as_ref() == Some(status) {
-            continue;
-        }
-        let sql = "UPDATE instance SET observed = $3, observed_at = $4 WHERE id = $1 AND node_id = $2";
-        tx.execute(Query::new("instance", sql, values![instance.id, id, codec::json(status)?, now])).await?;
-    }
-    frozen::unreported_in_tx(tx, id, &beat.instances).await
-}
-
 async fn beat_in_tx(tx: &mut Tx, id: NodeId, beat: &NodeHeartbeat) -> Result<HeartbeatOutcome> {
     let now = tx.now;
-    let sql = "SELECT availability, clock_skew_us FROM node WHERE id = $1";
-    let locked = "SELECT availability, clock_skew_us FROM node WHERE id = $1 FOR UPDATE";
+    let sql = "SELECT availability, clock_skew_us, inventory, taken_ports, agent_address, doubled_at FROM node \
+               WHERE id = $1";
+    let locked = "SELECT availability, clock_skew_us, inventory, taken_ports, agent_address, doubled_at FROM node \
+                  WHERE id = $1 FOR UPDATE";
     let query = Query::new("node", sql, values![id]).on_postgres(locked);
     let row = tx.fetch_optional(query).await?.ok_or(MISSING)?;
     let before: NodeAvailability = row.get("availability")?;
@@ -233,17 +199,20 @@ async fn beat_in_tx(tx: &mut Tx, id: NodeId, beat: &NodeHeartbeat) -> Result<Hea
         | NodeAvailability::Suspect
         | NodeAvailability::Lost => NodeAvailability::Available,
     };
+    tell_changes(tx, id, &row, beat).await?;
     let oversold = !inventory_in_tx(tx, id, &beat.inventory).await?.is_empty();
     let clock_skew = beat.signs.sent_at.map(|sent_at| sent_at.duration_since(now));
     // While two agents speak for the node, commands keep going where the first of them listens.
     let sql = "UPDATE node SET load = $2, last_heartbeat_at = $3, availability = $5, template_presence = $6, \
-               clock_skew_us = $7, agent_address = CASE WHEN doubled_at IS NULL THEN $4 ELSE agent_address END, \
+               clock_skew_us = $7, taken_ports = $8, agent_address = CASE WHEN doubled_at IS NULL THEN $4 ELSE agent_address END, \
                availability_changed_at = CASE WHEN availability = $5 THEN availability_changed_at ELSE $3 END \
                WHERE id = $1";
     let skew_us = clock_skew.map(|skew| i64::try_from(skew.as_micros()).unwrap_or(i64::MAX));
     let (load, templates) = (codec::json(&beat.load)?, codec::json(&beat.signs.templates)?);
-    let values = values![id, load, now, beat.agent_address, availability, templates, skew_us];
+    let taken = codec::json(&beat.signs.taken_ports)?;
+    let values = values![id, load, now, beat.agent_address, availability, templates, skew_us, taken];
     tx.execute_one(Query::new("node", sql, values), MISSING).await?;
+    claim::keep_from_sale_in_tx(tx, id, &beat.inventory, &beat.signs.taken_ports).await?;
     if availability != before {
         let body = json!({ "from": before, "to": availability });
         tx.event(EventKind::NodeAvailabilityChanged, Subject::node(id), body).await?;
@@ -264,8 +233,25 @@ async fn beat_in_tx(tx: &mut Tx, id: NodeId, beat: &NodeHeartbeat) -> Result<Hea
         clock_skew,
         doubled,
     };
-    observe_in_tx(tx, id, beat, &mut outcome).await?;
+    observation::observe_in_tx(tx, id, &beat.instances, &mut outcome).await?;
     Ok(outcome)
+}
+
+/// Tells what of a node is not as it said before.
+async fn tell_changes(tx: &mut Tx, id: NodeId, row: &Row, beat: &NodeHeartbeat) -> Result<()> {
+    let mut changed = inventory_changes(&row.json("inventory")?, &beat.inventory);
+    if row.json::<Vec<u16>>("taken_ports")? != beat.signs.taken_ports {
+        changed.push("taken_ports");
+    }
+    let doubled: Option<Timestamp> = row.get("doubled_at")?;
+    if doubled.is_none() && row.get::<NodeAddress>("agent_address")? != beat.agent_address {
+        changed.push("agent_address");
+    }
+    if changed.is_empty() {
+        return Ok(());
+    }
+    let body = json!({ "changed": changed, "taken_ports": beat.signs.taken_ports });
+    tx.event(EventKind::NodeChanged, Subject::node(id), body).await
 }
 
 /// Tells when a clock went wrong, and when it is right again.

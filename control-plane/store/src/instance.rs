@@ -25,7 +25,7 @@ pub(crate) const MISSING: StoreError = StoreError::NotFound { noun: InstanceId::
 macro_rules! columns {
     () => {
         "id, order_id, tenant_id, node_id, spec, generation, fence, lifecycle, observed, observed_at, \
-         rdp_certificate_sha256, frozen, frozen_at, suspended_at, delete_after, created_at, updated_at"
+         rdp_certificate_sha256, frozen, frozen_at, suspended_at, delete_after, misaligned_at, created_at, updated_at"
     };
 }
 
@@ -64,6 +64,7 @@ fn instance(row: &Row) -> Result<Instance> {
         frozen_at: row.get("frozen_at")?,
         suspended_at: row.get("suspended_at")?,
         delete_after: row.get("delete_after")?,
+        misaligned_at: row.get("misaligned_at")?,
         created_at: row.get("created_at")?,
         updated_at: row.get("updated_at")?,
     })
@@ -106,8 +107,8 @@ pub(crate) async fn insert_in_tx<'i>(tx: &mut Tx, instances: impl Iterator<Item 
 /// Writes what this transaction changed; the fence is the lease's alone.
 pub(crate) async fn update_in_tx(tx: &mut Tx, changed: &Instance) -> Result<()> {
     let sql = "UPDATE instance SET node_id = $2, spec = $3, generation = $4, lifecycle = $5, observed = $6, \
-               rdp_certificate_sha256 = $7, updated_at = $8, suspended_at = $9, delete_after = $10 \
-               WHERE id = $1 AND generation <= $4";
+               rdp_certificate_sha256 = $7, updated_at = $8, suspended_at = $9, delete_after = $10, \
+               misaligned_at = $11 WHERE id = $1 AND generation <= $4";
     let pin = changed.rdp_certificate_sha256.map(|sha256| sha256.to_vec());
     let values = values![
         changed.id,
@@ -120,6 +121,7 @@ pub(crate) async fn update_in_tx(tx: &mut Tx, changed: &Instance) -> Result<()> 
         changed.updated_at,
         changed.suspended_at,
         changed.delete_after,
+        changed.misaligned_at,
     ];
     tx.execute_one(Query::new("instance", sql, values), StoreError::StaleFence).await
 }
@@ -141,6 +143,16 @@ pub(crate) async fn live(tx: &mut Tx) -> Result<Vec<Instance>> {
     let sql =
         concat!("SELECT ", columns!(), " FROM instance WHERE lifecycle IN ('provisioning', 'active', 'deleting')");
     tx.fetch(Query::new("instance", sql, vec![])).await?.iter().map(instance).collect()
+}
+
+/// Those on a node that are not over.
+pub(crate) async fn live_on(tx: &mut Tx, node: NodeId) -> Result<Vec<Instance>> {
+    let sql = concat!(
+        "SELECT ",
+        columns!(),
+        " FROM instance WHERE node_id = $1 AND lifecycle IN ('provisioning', 'active', 'deleting')"
+    );
+    tx.fetch(Query::new("instance", sql, values![node])).await?.iter().map(instance).collect()
 }
 
 pub(crate) async fn fetch_locked(tx: &mut Tx, scope: TenantScope, id: InstanceId) -> Result<Instance> {
@@ -172,7 +184,13 @@ fn under_way(unfinished: &Unfinished) -> StoreError {
     Failure::new(Reason::Conflict, message).into()
 }
 
-async fn change_in_tx(tx: &mut Tx, scope: TenantScope, id: InstanceId, wish: &Wish, new: &NewSaga) -> Result<Changed> {
+pub(crate) async fn change_in_tx(
+    tx: &mut Tx,
+    scope: TenantScope,
+    id: InstanceId,
+    wish: &Wish,
+    new: &NewSaga,
+) -> Result<Changed> {
     let mut instance = fetch_locked(tx, scope, id).await?;
     instance.require_thawed()?;
     if *wish == Wish::Delete && instance.lifecycle == Lifecycle::Deleting {
@@ -253,6 +271,16 @@ impl Store {
         let sql = "SELECT id FROM instance WHERE delete_after IS NOT NULL AND delete_after <= $1 \
                    AND lifecycle = 'active' ORDER BY delete_after, id LIMIT $2";
         let rows = self.reader().fetch(Query::new("instance", sql, values![now, limit])).await?;
+        rows.iter().map(|row| row.get("id")).collect()
+    }
+
+    /// Instances whose node missed a change while it was fenced and answers again, the oldest first.
+    pub async fn instance_list_misaligned(&self, limit: u32) -> Result<Vec<InstanceId>> {
+        let sql = "SELECT i.id FROM instance i JOIN node n ON n.id = i.node_id WHERE i.misaligned_at IS NOT NULL \
+                   AND i.lifecycle = 'active' AND i.frozen IS NULL AND n.availability = 'available' \
+                   AND NOT EXISTS (SELECT 1 FROM saga s WHERE s.instance_id = i.id \
+                   AND s.status IN ('running', 'unwinding', 'stuck')) ORDER BY i.misaligned_at, i.id LIMIT $1";
+        let rows = self.reader().fetch(Query::new("instance", sql, values![limit])).await?;
         rows.iter().map(|row| row.get("id")).collect()
     }
 

@@ -39,6 +39,7 @@ mod migrate;
 pub mod node;
 mod node_fence;
 pub mod node_session;
+mod observation;
 mod open;
 pub mod order;
 pub mod page;

@@ -55,6 +55,8 @@ migrations! {
     54 "0054_certificate_flagged_at",
     55 "0055_usage",
     56 "0056_suspension",
+    80 "0080_instance_misaligned_at",
+    81 "0081_node_taken_ports",
 }
 
 /// SQLite's words and PostgreSQL's, outside of comments.

@@ -24,7 +24,7 @@ pub(crate) const MISSING: StoreError = StoreError::NotFound { noun: NodeId::NOUN
 macro_rules! columns {
     () => {
         "id, name, region, agent_address, policy, policy_reason, availability, availability_changed_at, vcpu_percent, memory_percent, \
-         vcpu_used, memory_used_mib, inventory, load, template_presence, clock_skew_us, doubled_at, last_heartbeat_at, \
+         vcpu_used, memory_used_mib, inventory, load, template_presence, taken_ports, clock_skew_us, doubled_at, last_heartbeat_at, \
          certificate_serial, enrolled_at, updated_at, \
          (SELECT CAST(COALESCE(SUM(p.used_bytes), 0) AS BIGINT) FROM node_pool p WHERE p.node_id = node.id) AS disk_used"
     };
@@ -70,6 +70,7 @@ fn node(row: &Row) -> Result<Node> {
         inventory: row.json("inventory")?,
         load: row.json_opt("load")?,
         template_presence: row.json("template_presence")?,
+        taken_ports: row.json("taken_ports")?,
         clock_skew: row.get::<Option<i64>>("clock_skew_us")?.map(SignedDuration::from_micros),
         doubled_at: row.get("doubled_at")?,
         last_heartbeat_at: row.get("last_heartbeat_at")?,

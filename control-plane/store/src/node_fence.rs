@@ -25,14 +25,25 @@ async fn change(tx: &mut Tx, before: &Node, to: NodeAvailability) -> Result<()> 
     tx.event(EventKind::NodeAvailabilityChanged, Subject::node(before.id), body).await
 }
 
+/// Whoever works on the node's instances finds out at once that nothing can be done there: leases end, and what waits is
+/// due.
+async fn release_in_tx(tx: &mut Tx, id: NodeId) -> Result<()> {
+    let now = tx.now;
+    let sql = "UPDATE saga SET lease_owner = NULL, lease_until = NULL, next_run_at = $2, updated_at = $2 \
+               WHERE status IN ('running', 'unwinding') \
+               AND instance_id IN (SELECT i.id FROM instance i WHERE i.node_id = $1)";
+    tx.execute(Query::new("saga", sql, values![id, now])).await.map(|_| ())
+}
+
 impl Store {
-    /// Believes an operator that a node which is lost is off. Repeating changes nothing.
+    /// Believes an operator that a node which is lost is off: what waits for it waits no longer. Repeating changes nothing.
     pub async fn node_fence(&self, id: NodeId, intention: Option<&Idempotency<'_, Node>>) -> Result<Once<Node>> {
         transaction!(self, |tx| once!(tx, intention, {
             let before = fetch(tx, id).await?;
             may_be_fenced(before.availability)?;
             if before.availability != NodeAvailability::Fenced {
                 change(tx, &before, NodeAvailability::Fenced).await?;
+                release_in_tx(tx, id).await?;
             }
             fetch(tx, id).await?
         }))

@@ -1,14 +1,17 @@
 //! Suspensions at a time.
 
 use jiff::Timestamp;
-use nemordp_model::{Instance, Suspension, SuspensionState};
+use nemordp_model::{EventKind, Instance, Suspension, SuspensionState, Wish};
 use nemordp_types::{InstanceId, NodeId, OperationId};
+use serde_json::json;
 
 use crate::Store;
 use crate::error::{Result, StoreError};
+use crate::event::Subject;
 use crate::idempotency::{Idempotency, Once, once};
 use crate::instance;
 use crate::page::TenantScope;
+use crate::saga::NewSaga;
 use crate::sql::{Query, Row, values};
 use crate::transaction::{Sql, Tx};
 
@@ -35,6 +38,11 @@ async fn remove(tx: &mut Tx, id: InstanceId, operation: OperationId) -> Result<u
     tx.execute(Query::new("suspension", sql, values![id, operation])).await
 }
 
+/// When it is to be suspended changed.
+async fn tell(tx: &mut Tx, instance: &Instance, at: Option<Timestamp>) -> Result<()> {
+    tx.event(EventKind::InstanceChanged, Subject::from(instance), json!({ "suspend_at": at })).await
+}
+
 impl Store {
     /// Wants an active instance switched off at a time; replaces what was wanted before.
     pub async fn suspension_schedule(
@@ -54,6 +62,7 @@ impl Store {
                        operation_id = excluded.operation_id, suspend_at = excluded.suspend_at, state = 'wanted', \
                        node_id = NULL, created_at = excluded.created_at";
             tx.execute(Query::new("suspension", sql, values![id, operation, at, now])).await?;
+            tell(tx, &instance, Some(at)).await?;
             fetch(tx, id).await?.ok_or(MISSING)?
         }))
     }
@@ -61,11 +70,14 @@ impl Store {
     /// Takes back what was scheduled; nothing when nothing was.
     pub async fn suspension_cancel(&self, scope: TenantScope, id: InstanceId, operation: OperationId) -> Result<()> {
         transaction!(self, |tx| {
-            instance::fetch_locked(tx, scope, id).await?;
+            let instance: Instance = instance::fetch_locked(tx, scope, id).await?;
             // The node is told under an operation of its own, since it knows the other one already.
             let sql = "UPDATE suspension SET state = 'cancelling', operation_id = $2 \
                        WHERE instance_id = $1 AND state <> 'cancelling'";
-            tx.execute(Query::new("suspension", sql, values![id, operation])).await.map(|_| ())
+            if tx.execute(Query::new("suspension", sql, values![id, operation])).await? == 0 {
+                return Ok(());
+            }
+            tell(tx, &instance, None).await
         })
     }
 
@@ -103,8 +115,30 @@ impl Store {
         transaction!(self, |tx| Ok(remove(tx, id, operation).await? == 1))
     }
 
-    /// Whether it is what is scheduled for an instance.
-    pub async fn suspension_is_known(&self, id: InstanceId, operation: OperationId) -> Result<bool> {
-        Ok(fetch(&mut self.reader(), id).await?.is_some_and(|known| known.operation_id == operation))
+    /// What is known of an instance's suspension at a time, called off or not.
+    pub async fn suspension_known(&self, id: InstanceId) -> Result<Option<Suspension>> {
+        fetch(&mut self.reader(), id).await
+    }
+
+    /// Its node said that this operation has happened: the saga that brings both sides to the same state begins in the
+    /// transaction that forgets it, so that it begins once however often the node says so. False, and nothing, when it is
+    /// not as it was read any more; refused as any change of the instance is.
+    pub async fn suspension_happened(
+        &self,
+        read: &Suspension,
+        operation: OperationId,
+        wish: &Wish,
+        saga: &NewSaga,
+    ) -> Result<bool> {
+        transaction!(self, |tx| {
+            if fetch(tx, read.instance_id).await?.as_ref() != Some(read) {
+                return Ok(false);
+            }
+            if read.ends_with(operation) {
+                remove(tx, read.instance_id, read.operation_id).await?;
+            }
+            instance::change_in_tx(tx, TenantScope::All, read.instance_id, wish, saga).await?;
+            Ok(true)
+        })
     }
 }

@@ -53,6 +53,32 @@ async fn a_suspension_that_happened_becomes_a_change_of_the_instance_and_is_rece
 }
 
 #[tokio::test]
+async fn a_suspension_that_was_called_off_too_late_becomes_the_way_back() {
+    let plane = Plane::start().await;
+    let agent = plane.stocked().await;
+    let (_, instance) = plane.delivered("a").await;
+    let path = format!("/v1/instances/{instance}/suspension");
+    let at = plane.clock.now().checked_add(Duration::from_secs(60)).unwrap();
+    plane.post(&path, "b", &json!({ "at": at })).await.expect(200);
+    let operation = plane.running.app.store.suspension_untold().await.unwrap()[0].operation_id;
+    assert_eq!(plane.delete(&path).await.status.as_u16(), 204);
+    let report = v1::SuspensionReport {
+        instance_id: id::encode(&instance),
+        operation_id: id::encode(&operation),
+        done_at_us: time::encode(at),
+    };
+    for _ in 0..2 {
+        let request = v1::HeartbeatRequest { suspensions: vec![report.clone()], ..Agent::heartbeat() };
+        let answer = agent.client.clone().heartbeat(request).await.unwrap().into_inner();
+        assert_eq!(answer.suspension_receipts, [id::encode(&operation)]);
+    }
+    let operations = plane.get("/v1/operations?limit=200").await.expect(200);
+    let kinds: Vec<&str> = operations["items"].as_array().unwrap().iter().filter_map(|o| o["kind"].as_str()).collect();
+    assert_eq!(kinds.iter().filter(|kind| **kind == "realign").count(), 1, "{kinds:?}");
+    assert!(!kinds.contains(&"suspend"));
+}
+
+#[tokio::test]
 async fn what_an_instance_used_is_shown_however_often_it_was_reported() {
     let plane = Plane::start().await;
     let agent = plane.stocked().await;

@@ -55,10 +55,21 @@ impl World {
         if guest.running {
             assert_eq!(guest.disk().host_name, instance.spec.guest.host_name);
         }
-        assert_eq!(instance.spec.disks.kept, None, "nothing is kept for a change that is over");
+        assert_eq!(instance.misaligned_at, None, "its node has what is wanted");
+        assert_eq!(guest.forwarded, !instance.spec.suspended, "what is suspended cannot be reached");
+        let disks = &instance.spec.disks;
+        assert_eq!(guest.born[&disks.system], 1, "what is on its own disk was never lost");
+        let there: Vec<_> = guest.disks.keys().copied().collect();
+        if instance.delete_after.is_none() {
+            // A deletion with grace may have ended a change before it was final: that is settled when it is had back.
+            assert_eq!(disks.kept, None, "nothing is kept for a change that is over");
+            let mut needed: Vec<_> = [Some(disks.system), disks.rescue].into_iter().flatten().collect();
+            needed.sort_unstable();
+            assert_eq!(there, needed, "one disk, and a rescue system's beside it");
+            assert_eq!(instance.rdp_certificate_sha256, Some(guest.certificate()));
+        }
         assert_eq!(instance.spec.suspended, instance.suspended_at.is_some() || instance.delete_after.is_some());
         assert!(guest.sessions.iter().all(|session| session.id != "proof"), "the proof's session is still there");
-        assert_eq!(instance.rdp_certificate_sha256, Some(guest.certificate()));
         assert_eq!(held.len(), 1);
         assert_eq!(held[0].node_id, instance.node_id);
         let size = (held[0].vcpu, held[0].memory, held[0].disk);

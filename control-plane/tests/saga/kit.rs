@@ -13,7 +13,7 @@ use nemordp_control_plane::seal::{Sealer, ensure_key_file};
 use nemordp_model::{Instance, Label, Order, Overcommit, Saga, SagaKind, SagaStatus};
 use nemordp_store::{
     LeasedSaga, NewCertificate, NewOrder, NewPlan, NewTicket, NodeEnroll, NodeHeartbeat, Once, OrderAccept, Shape,
-    Store, TenantScope, Wish,
+    Store, StoreError, TenantScope, Wish,
 };
 use nemordp_types::instance::GuestSpec;
 use nemordp_types::node::{Acceleration, EndpointPool, NodeInventory, NodeLoad, PoolInventory};
@@ -220,6 +220,11 @@ impl World {
 
     /// A paid order, placed on this node.
     pub(crate) async fn order_at(&self, node: usize) -> Bought {
+        self.order_if_taken(node).await.unwrap()
+    }
+
+    /// A paid order for this node, unless it takes none.
+    pub(crate) async fn order_if_taken(&self, node: usize) -> Result<Bought, StoreError> {
         let (clock, entropy): (&dyn Clock, &dyn Entropy) = (self.clock.as_ref(), self.entropy.as_ref());
         let saga = plan::begin(SagaKind::Provision, clock, entropy).unwrap();
         let bought =
@@ -252,8 +257,7 @@ impl World {
             guest: GuestSpec { host_name, login_name: template().login_name, time_zone: None, keyboard: None },
             saga,
         };
-        self.tools.store.order_accept(&accept, None).await.unwrap();
-        bought
+        self.tools.store.order_accept(&accept, None).await.map(|_| bought)
     }
 
     /// An order that was delivered.

@@ -1,119 +1,21 @@
-//! A node that keeps the rules of an agent (operation ids, numbers, tombstones) in memory, with faults on command; and a
-//! login that succeeds with exactly the password that was set.
+//! Nodes that keep the rules of an agent (operation ids, numbers, tombstones) in memory, with faults on command.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::net::SocketAddr;
 use std::sync::{Mutex, MutexGuard};
-use std::time::Duration;
 
-use futures::FutureExt as _;
-use futures::future::BoxFuture;
-use futures::stream::{self, BoxStream, StreamExt as _};
 use jiff::Timestamp;
-use nemordp_control_plane::saga::LoginProver;
-use nemordp_proof::{Credential, Evidence, Readiness, Stage as ProofStage, Target, Verdict};
-use nemordp_providers::{Capabilities, Change, Place, Provider};
-use nemordp_types::guest::{Account, AccountState, GuestSession, LoginRefusal};
-use nemordp_types::instance::{DesiredPower, Edition, InstanceSpec, InstanceStatus, ObservedPower, PowerAction};
-use nemordp_types::node::{NodeInventory, NodeLoad};
+use nemordp_proof::Verdict;
+use nemordp_providers::Change;
+use nemordp_types::guest::GuestSession;
+use nemordp_types::instance::{DesiredPower, InstanceSpec, InstanceStatus, ObservedPower, PowerAction};
 use nemordp_types::operation::{Operation, OperationKind, OperationState, Stage};
-use nemordp_types::template::{TemplatePresence, TemplateState};
+use nemordp_types::suspension::{ScheduledSuspension, SuspensionReport};
 use nemordp_types::{
-    Bytes, Failure, GiB, HostName, InstanceId, LoginName, Mutation, NodeId, OperationId, Pair, Reason, Template,
-    TemplateDigest,
+    Bytes, Failure, Generation, InstanceId, LoginName, Mutation, NodeId, OperationId, Pair, Reason, TemplateDigest,
 };
 use secrecy::ExposeSecret as _;
 
-/// The certificate that the guest on an order's own disk shows.
-pub(crate) const CERTIFICATE: [u8; 32] = [7; 32];
-
-/// A disk with the system on it.
-#[derive(Debug, Clone)]
-pub(crate) struct Disk {
-    pub(crate) size: GiB,
-    pub(crate) password: Option<String>,
-    pub(crate) host_name: HostName,
-}
-
-/// What a node has of an instance.
-#[derive(Debug, Clone)]
-pub(crate) struct Guest {
-    pub(crate) spec: InstanceSpec,
-    pub(crate) running: bool,
-    pub(crate) disks: BTreeMap<Edition, Disk>,
-    pub(crate) sessions: Vec<GuestSession>,
-}
-
-impl Guest {
-    fn new(spec: &InstanceSpec) -> Self {
-        let mut guest = Self { spec: spec.clone(), running: false, disks: BTreeMap::new(), sessions: Vec::new() };
-        guest.follow(spec);
-        guest
-    }
-
-    /// The disk that it boots from.
-    pub(crate) fn disk(&self) -> &Disk {
-        &self.disks[&self.spec.disks.boots()]
-    }
-
-    /// The password that opens it now.
-    pub(crate) fn password(&self) -> Option<&str> {
-        self.disk().password.as_deref()
-    }
-
-    /// The certificate that it shows: another one on each disk.
-    pub(crate) fn certificate(&self) -> [u8; 32] {
-        match self.spec.disks.boots() {
-            Edition(0) => CERTIFICATE,
-            Edition(number) => [u8::try_from(number).unwrap(); 32],
-        }
-    }
-
-    /// The rules of `agent/src/instance/plan.rs`.
-    fn refuses(&self, wanted: &InstanceSpec) -> Option<Failure> {
-        let own = self.disks.get(&wanted.disks.system)?;
-        let shrinks = wanted.disk < own.size && self.spec.disks.system == wanted.disks.system;
-        shrinks.then(|| Failure::new(Reason::DiskTooSmall, "a disk only grows").with_field("spec.disk_gib"))
-    }
-
-    fn follow(&mut self, wanted: &InstanceSpec) {
-        let fresh = || Disk { size: wanted.disk, password: None, host_name: HostName::new("template").unwrap() };
-        for edition in [Some(wanted.disks.system), wanted.disks.rescue].into_iter().flatten() {
-            self.disks.entry(edition).or_insert_with(fresh);
-        }
-        let own = self.disks.get_mut(&wanted.disks.system).unwrap();
-        own.size = own.size.max(wanted.disk);
-        let size = |spec: &InstanceSpec| (spec.vcpu, spec.memory, spec.disk, spec.disks.boots());
-        let runs = wanted.effective_power() == DesiredPower::On;
-        if size(&self.spec) != size(wanted) || !runs {
-            self.sessions.clear();
-        }
-        self.spec = wanted.clone();
-        self.running = runs;
-        self.disks.retain(|edition, _| wanted.disks.needs(*edition));
-        self.personalise();
-    }
-
-    /// A guest that runs has the names that are wanted.
-    fn personalise(&mut self) {
-        if self.running {
-            self.disks.get_mut(&self.spec.disks.boots()).unwrap().host_name = self.spec.guest.host_name.clone();
-        }
-    }
-
-    fn power(&mut self, action: PowerAction) -> OperationState {
-        if self.spec.suspended && action != PowerAction::Stop {
-            return OperationState::Failed(Failure::new(Reason::Conflict, "suspended"));
-        }
-        self.running = action != PowerAction::Stop;
-        self.spec.power = if self.running { DesiredPower::On } else { DesiredPower::Off };
-        if action != PowerAction::Start {
-            self.sessions.clear();
-        }
-        self.personalise();
-        OperationState::Succeeded
-    }
-}
+use crate::guest::Guest;
 
 /// How a change goes wrong.
 #[derive(Debug, Clone)]
@@ -131,19 +33,26 @@ pub(crate) enum Fault {
 }
 
 #[derive(Debug, Default)]
-struct Memory {
-    guests: BTreeMap<(NodeId, InstanceId), Guest>,
-    journal: BTreeMap<(NodeId, OperationId), Operation>,
+pub(crate) struct Memory {
+    pub(crate) guests: BTreeMap<(NodeId, InstanceId), Guest>,
+    pub(crate) journal: BTreeMap<(NodeId, OperationId), Operation>,
     pairs: BTreeMap<(NodeId, InstanceId), Pair>,
     tombstones: BTreeSet<(NodeId, InstanceId)>,
     faults: Vec<(OperationKind, Fault, u32)>,
     made: BTreeMap<(NodeId, InstanceId), u32>,
     stale: u32,
-    verdicts: VecDeque<Verdict>,
-    proofs: u32,
-    proofs_hang: bool,
-    prepared: Vec<(NodeId, TemplateDigest)>,
-    prepare_fails: Option<Failure>,
+    pub(crate) verdicts: VecDeque<Verdict>,
+    pub(crate) proofs: u32,
+    pub(crate) proofs_hang: bool,
+    pub(crate) prepared: Vec<(NodeId, TemplateDigest)>,
+    pub(crate) prepare_fails: Option<Failure>,
+    /// Nodes that nobody reaches; they run on.
+    pub(crate) cut: BTreeSet<NodeId>,
+    /// Nodes that are off.
+    off: BTreeSet<NodeId>,
+    /// What does not start below a higher generation.
+    withdrawn: BTreeMap<(NodeId, InstanceId), Generation>,
+    suspensions: BTreeMap<(NodeId, InstanceId), ScheduledSuspension>,
 }
 
 /// All nodes, and who logs in.
@@ -151,7 +60,7 @@ struct Memory {
 pub(crate) struct FakeNodes(Mutex<Memory>);
 
 impl FakeNodes {
-    fn memory(&self) -> MutexGuard<'_, Memory> {
+    pub(crate) fn memory(&self) -> MutexGuard<'_, Memory> {
         self.0.lock().unwrap()
     }
 
@@ -165,6 +74,7 @@ impl FakeNodes {
         memory.faults.clear();
         memory.verdicts.clear();
         memory.proofs_hang = false;
+        memory.cut.clear();
     }
 
     /// Logins never end, until it is healed.
@@ -175,6 +85,11 @@ impl FakeNodes {
     /// Somebody removes an instance by hand.
     pub(crate) fn remove_by_hand(&self, id: InstanceId) {
         self.memory().guests.retain(|(_, found), _| *found != id);
+    }
+
+    /// Somebody removes by hand what is left of an instance on one node.
+    pub(crate) fn remove_from(&self, node: NodeId, id: InstanceId) {
+        self.memory().guests.remove(&(node, id));
     }
 
     /// The next logins end like this, whatever the password.
@@ -210,6 +125,88 @@ impl FakeNodes {
         self.memory().prepare_fails = failure;
     }
 
+    /// Nobody reaches a node any more, or again; it runs on.
+    pub(crate) fn cut(&self, node: NodeId, cut: bool) {
+        let mut memory = self.memory();
+        memory.cut.remove(&node);
+        memory.cut.extend(cut.then_some(node));
+    }
+
+    /// A machine loses its power, or comes back; what ran does not run by itself before it was heard.
+    pub(crate) fn switch_off(&self, node: NodeId, off: bool) {
+        let mut memory = self.memory();
+        memory.off.remove(&node);
+        memory.off.extend(off.then_some(node));
+        for ((of, _), guest) in &mut memory.guests {
+            if *of == node && off {
+                guest.running = false;
+                guest.sessions.clear();
+            }
+        }
+    }
+
+    pub(crate) fn is_away(&self, node: NodeId) -> bool {
+        self.memory().is_away(node)
+    }
+
+    /// A node heard what it may not run, and starts the rest that should run.
+    pub(crate) fn heard(&self, node: NodeId, withdrawn: &[(InstanceId, Generation)]) {
+        let mut memory = self.memory();
+        for (id, generation) in withdrawn {
+            let key = (node, *id);
+            if *generation < memory.pairs.get(&key).copied().unwrap_or_default().generation {
+                continue;
+            }
+            memory.withdrawn.insert(key, *generation);
+            if let Some(guest) = memory.guests.get_mut(&key) {
+                guest.running = false;
+                guest.sessions.clear();
+            }
+        }
+        let Memory { guests, withdrawn, .. } = &mut *memory;
+        for (key, guest) in guests.iter_mut().filter(|(key, _)| key.0 == node && !withdrawn.contains_key(key)) {
+            let on = guest.spec.effective_power() == DesiredPower::On;
+            assert!(on || !guest.running, "{key:?} runs although it should not");
+            guest.running = on;
+        }
+    }
+
+    /// Nodes that have power suspend what is due, whoever can be reached.
+    pub(crate) fn time_comes(&self, now: Timestamp) {
+        let mut memory = self.memory();
+        let Memory { guests, suspensions, off, .. } = &mut *memory;
+        for (key, suspension) in suspensions.iter_mut() {
+            if off.contains(&key.0) || suspension.done_at.is_some() || suspension.at > now {
+                continue;
+            }
+            if let Some(guest) = guests.get_mut(key) {
+                let spec = InstanceSpec { suspended: true, ..guest.spec.clone() };
+                guest.follow(&spec);
+            }
+            suspension.done_at = Some(now);
+        }
+    }
+
+    /// What a node has to tell of suspensions.
+    pub(crate) fn suspended(&self, node: NodeId) -> Vec<SuspensionReport> {
+        let memory = self.memory();
+        let done = memory.suspensions.iter().filter(|((of, _), _)| *of == node).filter_map(|((_, id), suspension)| {
+            let (instance_id, operation_id) = (*id, suspension.mutation.operation_id);
+            suspension.done_at.map(|done_at| SuspensionReport { instance_id, operation_id, done_at })
+        });
+        done.collect()
+    }
+
+    /// What it told was received.
+    pub(crate) fn suspension_received(&self, node: NodeId, report: &SuspensionReport) {
+        self.memory().suspensions.remove(&(node, report.instance_id));
+    }
+
+    /// What a node is to do at a time.
+    pub(crate) fn scheduled(&self, node: NodeId, id: InstanceId) -> Option<Timestamp> {
+        self.memory().suspensions.get(&(node, id)).map(|suspension| suspension.at)
+    }
+
     pub(crate) fn proofs(&self) -> u32 {
         self.memory().proofs
     }
@@ -224,7 +221,7 @@ impl FakeNodes {
     }
 }
 
-fn session(login: &LoginName, id: &str) -> GuestSession {
+pub(crate) fn session(login: &LoginName, id: &str) -> GuestSession {
     GuestSession { id: id.to_owned(), login_name: login.clone(), started_at: None }
 }
 
@@ -233,6 +230,34 @@ impl Memory {
         let (_, fault, times) = self.faults.iter_mut().find(|(of, _, times)| *of == kind && *times > 0)?;
         *times -= 1;
         Some(fault.clone())
+    }
+
+    fn is_away(&self, node: NodeId) -> bool {
+        self.cut.contains(&node) || self.off.contains(&node)
+    }
+
+    pub(crate) fn require_here(&self, node: NodeId) -> Result<(), Failure> {
+        if self.is_away(node) { Err(Failure::new(Reason::NodeUnreachable, "no answer")) } else { Ok(()) }
+    }
+
+    /// What was withdrawn does not start unless it is wanted here again.
+    fn admit_start(&mut self, node: NodeId, mutation: &Mutation, change: &Change) -> Result<(), Failure> {
+        let starts = match change {
+            Change::Ensure(spec) | Change::Reconfigure(spec) => spec.effective_power() == DesiredPower::On,
+            Change::Power(action) => *action != PowerAction::Stop,
+            Change::Delete | Change::SetPassword { .. } | Change::EndSessions { .. } => false,
+        };
+        let key = (node, mutation.instance_id);
+        match self.withdrawn.get(&key) {
+            Some(withdrawn) if starts && mutation.pair.generation <= *withdrawn => {
+                Err(Failure::new(Reason::StaleGeneration, "it was withdrawn"))
+            }
+            Some(_) if starts => {
+                self.withdrawn.remove(&key);
+                Ok(())
+            }
+            Some(_) | None => Ok(()),
+        }
     }
 
     /// The table of `agent/src/instance/admission.rs`.
@@ -297,7 +322,8 @@ impl Memory {
         OperationState::Succeeded
     }
 
-    fn change(&mut self, node: NodeId, mutation: Mutation, change: &Change) -> Result<Operation, Failure> {
+    pub(crate) fn change(&mut self, node: NodeId, mutation: Mutation, change: &Change) -> Result<Operation, Failure> {
+        self.require_here(node)?;
         let kind = change.kind();
         let unreachable = || Failure::new(Reason::NodeUnreachable, "no answer");
         let fault = self.take_fault(kind);
@@ -307,6 +333,7 @@ impl Memory {
         if let Some(known) = self.admit(node, &mutation, kind)? {
             return Ok(known);
         }
+        self.admit_start(node, &mutation, change)?;
         let state = match &fault {
             Some(Fault::Fails(reason)) => OperationState::Failed(Failure::new(*reason, "as the test wants it")),
             Some(Fault::Hangs) => OperationState::Running,
@@ -323,7 +350,35 @@ impl Memory {
         if matches!(fault, Some(Fault::AnswerLost)) { Err(unreachable()) } else { Ok(operation) }
     }
 
-    fn status(&self, node: NodeId, id: InstanceId) -> Result<InstanceStatus, Failure> {
+    pub(crate) fn schedule(&mut self, node: NodeId, mutation: Mutation, at: Option<Timestamp>) -> Result<(), Failure> {
+        self.require_here(node)?;
+        let key = (node, mutation.instance_id);
+        if self.tombstones.contains(&key) {
+            return Err(Failure::new(Reason::InstanceDeleted, "deleted here"));
+        }
+        if !self.guests.contains_key(&key) {
+            return Err(Failure::new(Reason::NotFound, "no such instance"));
+        }
+        let highest = self.pairs.entry(key).or_default();
+        if mutation.pair < *highest {
+            return Err(Failure::new(Reason::StaleGeneration, "newer work was seen"));
+        }
+        *highest = mutation.pair;
+        let known = self.suspensions.get(&key);
+        if known.is_some_and(|known| at.is_some() && known.mutation.operation_id == mutation.operation_id) {
+            return Ok(());
+        }
+        if known.is_some_and(|known| known.done_at.is_some()) {
+            return Err(Failure::new(Reason::Conflict, "it has happened"));
+        }
+        match at {
+            Some(at) => drop(self.suspensions.insert(key, ScheduledSuspension { mutation, at, done_at: None })),
+            None => drop(self.suspensions.remove(&key)),
+        }
+        Ok(())
+    }
+
+    pub(crate) fn status(&self, node: NodeId, id: InstanceId) -> Result<InstanceStatus, Failure> {
         let guest = self.guests.get(&(node, id)).ok_or_else(|| Failure::new(Reason::NotFound, "no such instance"))?;
         Ok(InstanceStatus {
             instance_id: id,
@@ -338,129 +393,5 @@ impl Memory {
             memory: guest.spec.memory,
             disk: Bytes::from(guest.disks[&guest.spec.disks.system].size),
         })
-    }
-}
-
-impl Provider for FakeNodes {
-    fn capabilities(&self) -> Capabilities {
-        Capabilities {
-            power: true,
-            idempotent_changes: true,
-            account_state: true,
-            sessions: true,
-            live_password: true,
-            resize: true,
-            snapshot: false,
-            console: false,
-        }
-    }
-
-    fn send<'a>(
-        &'a self,
-        place: &'a Place,
-        mutation: Mutation,
-        change: &'a Change,
-    ) -> BoxFuture<'a, Result<Operation, Failure>> {
-        async move {
-            // A crash can come before the node heard of it, and after it did it.
-            tokio::task::yield_now().await;
-            let outcome = self.memory().change(place.node, mutation, change);
-            tokio::task::yield_now().await;
-            outcome
-        }
-        .boxed()
-    }
-
-    fn operation<'a>(&'a self, place: &'a Place, id: OperationId) -> BoxFuture<'a, Result<Operation, Failure>> {
-        let found = self.memory().journal.get(&(place.node, id)).cloned();
-        async move { found.ok_or_else(|| Failure::new(Reason::NotFound, "no such operation")) }.boxed()
-    }
-
-    fn hints<'a>(&'a self, _place: &'a Place, _id: OperationId) -> BoxFuture<'a, BoxStream<'static, ()>> {
-        async { stream::pending().boxed() }.boxed()
-    }
-
-    fn status<'a>(&'a self, place: &'a Place, id: InstanceId) -> BoxFuture<'a, Result<InstanceStatus, Failure>> {
-        async move { self.memory().status(place.node, id) }.boxed()
-    }
-
-    fn instances<'a>(&'a self, place: &'a Place) -> BoxFuture<'a, Result<Vec<InstanceStatus>, Failure>> {
-        async move {
-            let memory = self.memory();
-            memory.guests.keys().filter(|(node, _)| *node == place.node).map(|(n, i)| memory.status(*n, *i)).collect()
-        }
-        .boxed()
-    }
-
-    fn account<'a>(
-        &'a self,
-        _place: &'a Place,
-        _id: InstanceId,
-        login: &'a LoginName,
-        _since: Timestamp,
-    ) -> BoxFuture<'a, Result<Account, Failure>> {
-        let last_refusal = Some(LoginRefusal::Authentication);
-        async move { Ok(Account { login_name: login.clone(), state: AccountState::Usable, last_refusal }) }.boxed()
-    }
-
-    fn sessions<'a>(&'a self, place: &'a Place, id: InstanceId) -> BoxFuture<'a, Result<Vec<GuestSession>, Failure>> {
-        async move {
-            let memory = self.memory();
-            let guest = memory.guests.get(&(place.node, id));
-            guest.map(|guest| guest.sessions.clone()).ok_or_else(|| Failure::new(Reason::NotFound, "no such instance"))
-        }
-        .boxed()
-    }
-
-    fn template_prepare<'a>(
-        &'a self,
-        place: &'a Place,
-        template: &'a Template,
-    ) -> BoxFuture<'a, Result<TemplatePresence, Failure>> {
-        let mut memory = self.memory();
-        memory.prepared.push((place.node, template.digest));
-        let state = memory.prepare_fails.clone().map_or(TemplateState::Fetching, TemplateState::Failed);
-        let presence = TemplatePresence { digest: template.digest, state, fetched: Bytes::ZERO };
-        async move { Ok(presence) }.boxed()
-    }
-
-    fn inventory<'a>(&'a self, _place: &'a Place) -> BoxFuture<'a, Result<(NodeInventory, NodeLoad), Failure>> {
-        async { Err(Failure::new(Reason::Unavailable, "sagas do not ask for it")) }.boxed()
-    }
-}
-
-impl LoginProver for FakeNodes {
-    fn readiness(&self, _address: SocketAddr, _deadline: Duration) -> BoxFuture<'_, Readiness> {
-        async { Readiness::Ready }.boxed()
-    }
-
-    fn prove<'a>(
-        &'a self,
-        target: &'a Target,
-        credential: &'a Credential,
-        _deadline: Duration,
-    ) -> BoxFuture<'a, Verdict> {
-        async move {
-            tokio::task::yield_now().await;
-            let hangs = self.memory().proofs_hang;
-            if hangs {
-                std::future::pending::<()>().await;
-            }
-            let mut memory = self.memory();
-            memory.proofs += 1;
-            if let Some(verdict) = memory.verdicts.pop_front() {
-                return verdict;
-            }
-            let at = |guest: &&mut Guest| guest.spec.network.endpoint.socket_addr() == target.address && guest.running;
-            let Some(guest) = memory.guests.values_mut().find(at) else {
-                return Verdict::NoAnswer { detail: "nobody".to_owned() };
-            };
-            if guest.password() != Some(credential.password.expose_secret()) {
-                return Verdict::Dropped { stage: ProofStage::CredentialSent };
-            }
-            guest.sessions.push(session(&credential.login_name, "proof"));
-            Verdict::Accepted { evidence: Evidence::SessionChannel }
-        }
-        .boxed()
     }
 }

@@ -1,5 +1,6 @@
-//! The whole of it by chance, with a seed: orders, second thoughts, changes, nodes that die and return, answers that get
-//! lost, hypervisors that lie, replicas that crash at any suspension, clocks that jump and disagree.
+//! The whole of it by chance, with a seed: orders, second thoughts, every change there is, suspensions at a time, nodes that
+//! are cut off, die and return, answers that get lost, hypervisors that lie, replicas that crash at any suspension, clocks
+//! that jump and disagree.
 //!
 //! A seed makes a list of [`Op`]s, the list is played on a store with two replicas, whose clocks differ, then everything
 //! is healed, settles, and is checked. A failure: a saga that does not end, an order that is neither done nor cleanly
@@ -7,120 +8,30 @@
 //! because it met more faults than a step has tries. SQLite's thread and the runtime are not under the dice: a seed repeats
 //! what happens, not the exact order within one moment. Every bug that was found stays below as a literal list.
 
+mod op;
+
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use nemordp_control_plane::reconcile::{Deletion, Realignment, Reconciler as _};
 use nemordp_control_plane::saga::carry::carry;
-use nemordp_control_plane::saga::{Tools, plan};
-use nemordp_model::{OrderState, SagaKind};
+use nemordp_control_plane::saga::{Engine, Tools, plan};
+use nemordp_model::{OrderState, SagaKind, SagaStatus, Wish};
 use nemordp_proof::{Stage, Verdict};
-use nemordp_store::{Once, Store, TenantScope, Wish};
-use nemordp_types::operation::OperationKind;
-use nemordp_types::{Clock as _, Entropy as _, ManualClock, Reason, SeededEntropy};
+use nemordp_store::{Once, Page, SagaFilter, Store, StoreError, TenantScope};
+use nemordp_types::node::NodeAvailability;
+use nemordp_types::{Clock as _, GiB, HostName, InstanceId, ManualClock, MiB, NodeId, OperationId, Vcpu};
 use tokio_util::sync::CancellationToken;
 
 use crate::kit::{Backend, Bought, LEASE, World};
-use crate::node::Fault;
+use op::{Op, ops};
 
 /// Seeds that every run plays; more with `NEMORDP_SEEDS=n`, another beginning with `NEMORDP_SEED=n`.
 const SEEDS: u64 = 24;
-const OPS: usize = 60;
 const NODES: u8 = 3;
 /// Longer than any pause between two tries.
 const PAUSE: Duration = Duration::from_secs(31);
-
-/// One thing that happens.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Op {
-    /// A customer orders, and placement chooses this node.
-    Order(u8),
-    /// A customer calls an order off, whatever it does just now.
-    Cancel(u8),
-    /// A customer wants something of a desktop.
-    Change(u8, SagaKind),
-    /// So many changes of a kind go wrong.
-    Fault(OperationKind, Wrong, u8),
-    /// The next login is dropped, as if the hypervisor had stored another password.
-    Lie,
-    /// A replica carries the saga that is due longest to its next rest.
-    Carry(u8),
-    /// The same, but it crashes at this suspension.
-    Crash(u8, u8),
-    /// Both replicas carry at the same time.
-    Both,
-    /// Time passes.
-    Pass(u8),
-    /// One replica's clock jumps ahead, or back to the other's.
-    Skew(u8),
-}
-
-/// How a change goes wrong.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Wrong {
-    Away,
-    AnswerLost,
-    Fails,
-    Full,
-    ForGood,
-}
-
-impl Wrong {
-    fn fault(self) -> Fault {
-        match self {
-            Self::Away => Fault::Unreachable,
-            Self::AnswerLost => Fault::AnswerLost,
-            Self::Fails => Fault::Fails(Reason::HostFailure),
-            Self::Full => Fault::Fails(Reason::DiskFull),
-            Self::ForGood => Fault::Fails(Reason::NotOurs),
-        }
-    }
-}
-
-struct Dice(SeededEntropy);
-
-impl Dice {
-    fn below(&self, bound: usize) -> usize {
-        let mut bytes = [0u8; 4];
-        self.0.fill(&mut bytes);
-        usize::try_from(u32::from_le_bytes(bytes)).unwrap() % bound.max(1)
-    }
-
-    fn byte(&self, bound: usize) -> u8 {
-        u8::try_from(self.below(bound)).unwrap()
-    }
-
-    fn of<T: Copy>(&self, items: &[T]) -> T {
-        items[self.below(items.len())]
-    }
-
-    fn op(&self) -> Op {
-        let kinds = [SagaKind::Stop, SagaKind::Start, SagaKind::Restart, SagaKind::PasswordReset, SagaKind::Delete];
-        match self.below(20) {
-            0..=3 => Op::Order(self.byte(usize::from(NODES))),
-            4 => Op::Cancel(self.byte(64)),
-            5..=6 => Op::Change(self.byte(64), self.of(&kinds)),
-            7..=8 => {
-                let wrong = self.of(&[Wrong::Away, Wrong::AnswerLost, Wrong::Fails, Wrong::Full]);
-                let kinds = [OperationKind::EnsureInstance, OperationKind::SetPassword, OperationKind::EndSessions];
-                Op::Fault(self.of(&kinds), wrong, 1 + self.byte(3))
-            }
-            // An undo that fails for good waits for a human, which is right, and no end.
-            9 => Op::Fault(OperationKind::DeleteInstance, self.of(&[Wrong::Away, Wrong::AnswerLost]), 1 + self.byte(4)),
-            10 => Op::Fault(OperationKind::SetPassword, Wrong::ForGood, 1),
-            11 => Op::Lie,
-            12..=13 => Op::Carry(self.byte(2)),
-            14..=16 => Op::Crash(self.byte(2), self.byte(90)),
-            17 => Op::Both,
-            18 => Op::Pass(self.byte(40)),
-            _ => Op::Skew(self.byte(20)),
-        }
-    }
-}
-
-fn ops(seed: u64) -> Vec<Op> {
-    let dice = Dice(SeededEntropy::new(seed));
-    (0..OPS).map(|_| dice.op()).collect()
-}
 
 /// Two replicas on one store, each with a clock of its own.
 struct Play {
@@ -128,6 +39,8 @@ struct Play {
     other: Tools,
     ahead: Arc<ManualClock>,
     bought: Vec<Bought>,
+    /// What was on a machine when it died: some of it may be left there, off, for its operator to remove.
+    held: BTreeSet<(NodeId, InstanceId)>,
 }
 
 impl Play {
@@ -136,7 +49,7 @@ impl Play {
         let ahead = Arc::new(ManualClock::at_second(world.clock.now().as_second()));
         let store = Store::open(&world.url, ahead.clone(), world.tools.entropy.clone()).await.unwrap();
         let other = Tools { store, clock: ahead.clone(), ..world.tools.clone() };
-        Self { world, other, ahead, bought: Vec::new() }
+        Self { world, other, ahead, bought: Vec::new(), held: BTreeSet::new() }
     }
 
     fn replica(&self, index: u8) -> &Tools {
@@ -146,6 +59,7 @@ impl Play {
     fn pass(&self, time: Duration) {
         self.world.clock.advance(time);
         self.ahead.advance(time);
+        self.world.nodes.time_comes(self.world.clock.now());
     }
 
     fn pick(&self, index: u8) -> Option<Bought> {
@@ -168,13 +82,33 @@ impl Play {
         true
     }
 
-    async fn change(&self, bought: Bought, kind: SagaKind) {
-        let wish = match kind.word() {
-            "stop" => Wish::PowerOff,
-            "start" | "restart" => Wish::PowerOn,
-            "delete" => Wish::Delete,
-            _ => Wish::Keep,
-        };
+    fn wish(&self, kind: SagaKind, much: u8) -> Wish {
+        let much = u64::from(much) + 1;
+        match kind {
+            SagaKind::Stop => Wish::PowerOff,
+            SagaKind::Start | SagaKind::Restart | SagaKind::Reset => Wish::PowerOn,
+            SagaKind::Rename => Wish::Rename { host_name: HostName::new(format!("desk-{much}")).unwrap() },
+            SagaKind::Resize => {
+                let vcpu = Some(Vcpu(2 * u32::try_from(much).unwrap()));
+                Wish::Resize { vcpu, memory: Some(MiB(4_096 * much)), disk: Some(GiB(50 * much)) }
+            }
+            SagaKind::Reinstall => Wish::Reinstall { template: None },
+            SagaKind::Rescue => Wish::Rescue,
+            SagaKind::Unrescue => Wish::Unrescue,
+            SagaKind::Suspend => Wish::Suspend,
+            SagaKind::Unsuspend => Wish::Unsuspend,
+            SagaKind::DeleteLater => {
+                Wish::DeleteLater { at: self.world.clock.now().checked_add(Duration::from_secs(much * 9)).unwrap() }
+            }
+            SagaKind::Restore => Wish::Restore,
+            SagaKind::Realign => Wish::Realign,
+            SagaKind::Delete => Wish::Delete,
+            SagaKind::Provision | SagaKind::PasswordReset => Wish::Keep,
+        }
+    }
+
+    async fn change(&self, bought: Bought, kind: SagaKind, much: u8) {
+        let wish = self.wish(kind, much);
         let saga = plan::begin(kind, self.world.clock.as_ref(), self.world.tools.entropy.as_ref()).unwrap();
         let store = &self.world.tools.store;
         // Not delivered, gone, or busy: refused, as any customer would be.
@@ -185,20 +119,67 @@ impl Play {
         }
     }
 
+    async fn suspend(&self, bought: Bought, seconds: Option<u8>) {
+        let (store, id) = (&self.world.tools.store, bought.instance);
+        let operation = OperationId::new(self.world.clock.as_ref(), self.world.tools.entropy.as_ref());
+        // Refused before it was handed over.
+        match seconds {
+            Some(seconds) => {
+                let at = self.world.clock.now().checked_add(Duration::from_secs(seconds.into())).unwrap();
+                drop(store.suspension_schedule(TenantScope::All, id, operation, at, None).await);
+            }
+            None => drop(store.suspension_cancel(TenantScope::All, id, operation).await),
+        }
+    }
+
+    async fn reconcile(&self) {
+        let Tools { store, clock, entropy, .. } = self.world.tools.clone();
+        let deletion = Deletion::new(store.clone(), clock.clone(), entropy.clone(), Engine::new());
+        deletion.run().await.unwrap();
+        Realignment::new(store, clock, entropy, Engine::new()).run().await.unwrap();
+        self.world.tell_ahead().await;
+    }
+
+    async fn fence(&mut self, index: usize) {
+        let node = self.world.node_ids[index];
+        if self.world.tools.store.node_fetch(node).await.unwrap().availability != NodeAvailability::Fenced {
+            let there = self.world.nodes.guests().into_iter().filter(|(of, _, _)| *of == node);
+            self.held.extend(there.map(|(of, id, _)| (of, id)));
+            self.world.fence(index).await;
+        }
+    }
+
     async fn play(&mut self, op: Op) {
         match op {
-            Op::Order(node) => self.bought.push(self.world.order_at(usize::from(node)).await),
+            Op::Order(node) => match self.world.order_if_taken(usize::from(node)).await {
+                Ok(bought) => self.bought.push(bought),
+                // Placement would not have chosen it.
+                Err(StoreError::Raced) => {}
+                Err(error) => panic!("{error}"),
+            },
             Op::Cancel(index) => {
                 if let Some(bought) = self.pick(index) {
                     // Too late is an answer too.
                     drop(self.world.tools.store.order_cancel(TenantScope::All, bought.order, None).await);
                 }
             }
-            Op::Change(index, kind) => {
+            Op::Change(index, kind, much) => {
                 if let Some(bought) = self.pick(index) {
-                    self.change(bought, kind).await;
+                    self.change(bought, kind, much).await;
                 }
             }
+            Op::Suspend(index, _) | Op::SuspendNever(index) => {
+                if let Some(bought) = self.pick(index) {
+                    self.suspend(bought, if let Op::Suspend(_, seconds) = op { Some(seconds) } else { None }).await;
+                }
+            }
+            Op::Cut(node) => self.world.nodes.cut(self.world.node_ids[usize::from(node)], true),
+            Op::Fence(node) => self.fence(usize::from(node)).await,
+            Op::Unfence(node) => self.world.unfence(usize::from(node)).await,
+            Op::Speak(node) => {
+                self.world.node_speaks(usize::from(node)).await;
+            }
+            Op::Reconcile => self.reconcile().await,
             Op::Fault(kind, wrong, times) => self.world.nodes.fault(kind, wrong.fault(), u32::from(times)),
             Op::Lie => self.world.nodes.verdict(Verdict::Dropped { stage: Stage::CredentialSent }),
             Op::Carry(index) => {
@@ -219,16 +200,48 @@ impl Play {
     /// Heals everything and lets it end.
     async fn settle(&self) {
         self.world.nodes.heal();
+        for index in 0..usize::from(NODES) {
+            self.world.unfence(index).await;
+        }
         for _ in 0..2_000 {
             if self.carry(0, None).await | self.carry(1, None).await {
                 continue;
             }
-            if self.world.tools.store.saga_next_due().await.unwrap().is_none() {
+            if self.world.tools.store.saga_next_due().await.unwrap().is_some() {
+                self.pass(PAUSE);
+            } else if !self.goes_on().await {
                 return;
             }
-            self.pass(PAUSE);
         }
         panic!("it does not end");
+    }
+
+    /// Nodes speak, reconcilers look, an operator lets go on what is stuck; whether that began anything.
+    async fn goes_on(&self) -> bool {
+        for index in 0..usize::from(NODES) {
+            self.world.node_speaks(index).await;
+        }
+        self.reconcile().await;
+        let store = &self.world.tools.store;
+        let filter = SagaFilter { status: Some(SagaStatus::Stuck), ..SagaFilter::default() };
+        for stuck in store.saga_list(TenantScope::All, filter, Page::first(200)).await.unwrap().items {
+            // Refused while newer work is under way on the instance.
+            drop(store.saga_resume(TenantScope::All, stuck.id, None, None).await);
+        }
+        store.saga_next_due().await.unwrap().is_some()
+    }
+
+    /// What is left on machines that died does not run, and is removed by their operator.
+    async fn clean_up(&self) {
+        for (node, id, guest) in self.world.nodes.guests() {
+            let instance = self.world.instance(id).await;
+            if instance.lifecycle.is_live() && instance.node_id == node {
+                continue;
+            }
+            assert!(self.held.contains(&(node, id)), "{id} was left on a node that never died");
+            assert!(!guest.running, "{id} runs where it may not");
+            self.world.nodes.remove_from(node, id);
+        }
     }
 }
 
@@ -239,6 +252,7 @@ async fn simulate(ops: &[Op]) -> (usize, usize) {
         play.play(*op).await;
     }
     play.settle().await;
+    play.clean_up().await;
     play.world.audit().await;
     let (mut delivered, mut refused) = (0, 0);
     for bought in &play.bought {

@@ -101,6 +101,8 @@ reasons! {
     NodeUnreachable = "node_unreachable", Transient;
     /// The node takes no new instances.
     NodeCordoned = "node_cordoned", Elsewhere;
+    /// An operator stated that the node is off: nothing can be done there.
+    NodeFenced = "node_fenced", Elsewhere;
     /// The certificate is another node's, or has another role.
     IdentityMismatch = "identity_mismatch", Permanent;
     /// The certificate was revoked.

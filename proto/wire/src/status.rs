@@ -33,6 +33,7 @@ pub const fn code(reason: Reason) -> Code {
         | Reason::DiskFull => Code::ResourceExhausted,
         Reason::TemplateTruncated | Reason::TemplateDigestMismatch => Code::DataLoss,
         Reason::NodeCordoned
+        | Reason::NodeFenced
         | Reason::StaleGeneration
         | Reason::InstanceDeleted
         | Reason::StoreBehindNode

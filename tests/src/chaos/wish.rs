@@ -45,6 +45,8 @@ impl Wish {
             "unrescue" => Self { after: Some("rescue"), ..post("/unrescue", nothing()) },
             "restore" => Self { after: Some("delete_later"), ..post("/restore", nothing()) },
             "delete_later" => delete("?grace_seconds=86400"),
+            // Nobody asks for it: the control plane begins it when a fenced node is back.
+            "realign" => Self { neutral: true, ..post("/realign", nothing()) },
             "delete" => delete("?grace_seconds=0"),
             _ => return None,
         })

@@ -10,6 +10,8 @@ pub enum Script {
     Personalise,
     /// State of an account and the end of the login log. Arguments: login, seconds since the epoch.
     Account,
+    /// Shows a text on an account's open desktops and terminals, and waits for nobody. Arguments: login, text.
+    Announce,
     /// Open desktop sessions. No arguments.
     Sessions,
     /// Ends sessions and waits until they are gone. Arguments: login, `proof` or `all`, seconds to wait.
@@ -32,6 +34,7 @@ impl Script {
         match self {
             Self::Personalise => PERSONALISE,
             Self::Account => ACCOUNT,
+            Self::Announce => ANNOUNCE,
             Self::Sessions => SESSIONS,
             Self::EndSessions => END_SESSIONS,
             Self::Certificate => CERTIFICATE,
@@ -84,6 +87,41 @@ echo log
 if [ -s /var/log/xrdp-sesman.log ]; then tail -c 16384 /var/log/xrdp-sesman.log
 elif [ -x /usr/bin/journalctl ]; then journalctl -q --since "@$since" -t xrdp-sesman -o cat 2>/dev/null | tail -c 16384
 fi
+exit 0
+"#;
+
+// Windows and terminals are the account's own: root never talks to a display that somebody else controls. Everything that
+// could wait runs behind, with an end of its own and without this script's output, for whose end the guest agent waits.
+// The template has lxterminal; a guest that its owner has changed may have something better.
+const ANNOUNCE: &str = r#"set -u
+login=$1 text=$2 uid= home= told=0
+while IFS=: read -r name pass id group gecos dir rest; do
+  [ "$name" = "$login" ] && { uid=$id home=$dir; }
+done < /etc/passwd
+[ "${uid:-0}" -gt 0 ] || { echo 'told 0'; exit 0; }
+tool=; for each in xmessage zenity xterm lxterminal; do [ -x "/usr/bin/$each" ] && { tool=$each; break; }; done
+case $tool in
+  xmessage) set -- xmessage -center -timeout 60 "$text" ;;
+  zenity) set -- zenity --info --no-markup --timeout=60 --text="$text" ;;
+  xterm) set -- xterm -e /bin/sh -c 'printf "%s\n" "$NEMORDP_TEXT"; sleep 60' ;;
+  lxterminal) set -- lxterminal --no-remote --command='/bin/sh -c "printf \"%s\\n\" \"\$NEMORDP_TEXT\"; sleep 60"' ;;
+esac
+for dir in /proc/[0-9]*; do
+  read -r comm 2>/dev/null < $dir/comm || continue
+  case $comm in Xorg|Xvnc) ;; *) continue ;; esac
+  owner=; while read -r key value rest; do [ "$key" = Uid: ] && owner=$value; done 2>/dev/null < $dir/status
+  [ "$owner" = "$uid" ] || continue
+  display=; for word in $(tr '\0' ' ' 2>/dev/null < $dir/cmdline); do case $word in :[0-9]*) display=$word; break ;; esac; done
+  [ -n "$display" ] || continue
+  told=$((told + 1))
+  [ -z "$tool" ] || runuser -u "$login" -- env DISPLAY="$display" XAUTHORITY="$home/.Xauthority" HOME="$home" \
+    NEMORDP_TEXT="$text" timeout -k 1 60 "$@" < /dev/null > /dev/null 2>&1 &
+done
+[ $told = 0 ] || for tty in $(find /dev/pts -type c -user "$login" 2>/dev/null); do
+  runuser -u "$login" -- timeout -k 1 5 /bin/sh -c 'printf "\r\n%s\r\n" "$1" > "$2"' sh "$text" "$tty" \
+    < /dev/null > /dev/null 2>&1 &
+done
+echo "told $told"
 exit 0
 "#;
 
@@ -169,8 +207,14 @@ mod tests {
     use super::*;
     use std::process::Command;
 
-    const ALL: [Script; 5] =
-        [Script::Personalise, Script::Account, Script::Sessions, Script::EndSessions, Script::Certificate];
+    const ALL: [Script; 6] = [
+        Script::Personalise,
+        Script::Account,
+        Script::Announce,
+        Script::Sessions,
+        Script::EndSessions,
+        Script::Certificate,
+    ];
 
     #[test]
     fn every_script_is_one_that_a_plain_shell_accepts() {
@@ -192,6 +236,16 @@ mod tests {
     fn sessions_of_an_unknown_account_are_gone_already() {
         let arguments = ["-c", Script::EndSessions.text(), "nemordp", "no-such-account", "all", "1"];
         assert!(Command::new("/bin/sh").args(arguments).status().unwrap().success());
+    }
+
+    #[test]
+    fn nothing_is_announced_to_an_unknown_account_or_to_root() {
+        for login in ["no-such-account", "root"] {
+            let arguments = ["-c", Script::Announce.text(), "nemordp", login, "$(reboot)"];
+            let ended = Command::new("/bin/sh").args(arguments).output().unwrap();
+            assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
+            assert_eq!(String::from_utf8_lossy(&ended.stdout), "told 0\n");
+        }
     }
 
     #[test]

@@ -13,6 +13,13 @@ pub fn read(printed: &str) -> Vec<GuestSession> {
     printed.lines().filter_map(|line| read_line(line, boot)).collect()
 }
 
+/// Reads what [`super::script::Script::Announce`] printed: whether any desktop was open.
+#[must_use]
+pub fn was_told(printed: &str) -> bool {
+    let told = printed.lines().find_map(|line| line.strip_prefix("told ")?.trim().parse::<u32>().ok());
+    told.is_some_and(|desktops| desktops > 0)
+}
+
 fn read_line(line: &str, boot: Option<i64>) -> Option<GuestSession> {
     let mut words = line.strip_prefix("session ")?.split_whitespace();
     let id = words.next()?.to_owned();
@@ -27,6 +34,12 @@ fn read_line(line: &str, boot: Option<i64>) -> Option<GuestSession> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nobody_was_told_where_no_desktop_was_open() {
+        assert!(was_told("told 2\n"));
+        assert!(!was_told("told 0\n") && !was_told("") && !was_told("told\n"));
+    }
 
     #[test]
     fn a_session_has_its_display_its_owner_and_its_start() {

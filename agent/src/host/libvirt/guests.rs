@@ -140,6 +140,11 @@ impl LibvirtHost {
         account::read(&printed, login, since)
     }
 
+    pub(super) async fn announce(&self, instance: InstanceId, login: &LoginName, text: &str) -> Result<bool, Failure> {
+        self.spec_of(instance).await?;
+        Ok(session::was_told(&self.script_output(instance, Script::Announce, &[login.as_str(), text]).await?))
+    }
+
     pub(super) async fn sessions(&self, instance: InstanceId) -> Result<Vec<GuestSession>, Failure> {
         self.spec_of(instance).await?;
         Ok(session::read(&self.script_output(instance, Script::Sessions, &[]).await?))

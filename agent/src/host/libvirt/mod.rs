@@ -186,6 +186,10 @@ impl Host for LibvirtHost {
         self.tables.remove(instance).await
     }
 
+    async fn ports_taken(&self) -> Result<Vec<u16>, Failure> {
+        crate::host::network::taken::look(&self.network.endpoints, &self.network.nft).await
+    }
+
     async fn guest_ping(&self, instance: InstanceId, deadline: Duration) -> Result<(), Failure> {
         self.ping(instance, deadline).await
     }
@@ -222,6 +226,10 @@ impl Host for LibvirtHost {
         since: Timestamp,
     ) -> Result<Account, Failure> {
         self.account(instance, login, since).await
+    }
+
+    async fn guest_announce(&self, instance: InstanceId, login: &LoginName, text: &str) -> Result<bool, Failure> {
+        self.announce(instance, login, text).await
     }
 
     async fn guest_sessions(&self, instance: InstanceId) -> Result<Vec<GuestSession>, Failure> {

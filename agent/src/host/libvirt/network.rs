@@ -44,6 +44,7 @@ impl LibvirtHost {
         let instances = self.list().await?;
         let bindings: Vec<Binding> = instances
             .iter()
+            .filter(|instance| !instance.spec.suspended)
             .map(|instance| Binding { instance_id: instance.mark.instance_id, network: instance.spec.network })
             .collect();
         self.rebuild_network(&bindings).await

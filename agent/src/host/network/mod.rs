@@ -14,6 +14,7 @@ pub mod bridge;
 pub mod ruleset;
 pub mod sysctl;
 pub mod table;
+pub mod taken;
 
 use std::fmt;
 use std::net::Ipv4Addr;

@@ -1,7 +1,7 @@
 //! What a simulated guest agent answers.
 
 use jiff::Timestamp;
-use nemordp_types::guest::{Account as AccountView, AccountState, LoginRefusal};
+use nemordp_types::guest::{Account as AccountView, AccountState, GuestSession, LoginRefusal};
 use nemordp_types::instance::GuestSpec;
 use nemordp_types::{Bytes, Failure, InstanceId, LoginName, Reason};
 use secrecy::{ExposeSecret as _, SecretString};
@@ -9,7 +9,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::guest::RdpServer;
 use super::machine::Machine;
-use super::state::Instance;
+use super::state::{Desktop, Instance};
 use crate::host::{GuestAddress, InstanceCounters};
 
 impl Machine {
@@ -53,6 +53,45 @@ impl Machine {
         let rdp = world.instances.get(&id).and_then(|instance| instance.boots()?.rdp.as_ref());
         // Without an RDP server there still is a fingerprint to report, the same for each start.
         Ok(Some(rdp.map_or_else(|| Sha256::digest(id.as_uuid().as_bytes()).into(), RdpServer::fingerprint)))
+    }
+
+    /// Somebody connects, and finds a desktop.
+    pub(super) fn open_desktop(&self, id: InstanceId) -> Result<(), Failure> {
+        self.guest(id, |instance| {
+            instance.desktop_open = true;
+            Ok(())
+        })
+    }
+
+    /// What was seen on the desktop, in order.
+    pub(super) fn desktop(&self, id: InstanceId) -> Vec<Desktop> {
+        self.world().instances.get(&id).map(|instance| instance.desktop.clone()).unwrap_or_default()
+    }
+
+    pub(super) fn sessions(&self, id: InstanceId) -> Result<Vec<GuestSession>, Failure> {
+        self.guest(id, |instance| {
+            let open = instance.boots_mut()?.account.login().filter(|_| instance.desktop_open);
+            let session = |login_name| GuestSession { id: ":10".to_owned(), login_name, started_at: None };
+            Ok(open.map(session).into_iter().collect())
+        })
+    }
+
+    pub(super) fn announce(&self, id: InstanceId, text: &str) -> Result<bool, Failure> {
+        self.guest(id, |instance| {
+            if instance.desktop_open {
+                instance.desktop.push(Desktop::Announced(text.to_owned()));
+            }
+            Ok(instance.desktop_open)
+        })
+    }
+
+    pub(super) fn end_sessions(&self, id: InstanceId, proof_only: bool) -> Result<(), Failure> {
+        self.guest(id, |instance| {
+            if !proof_only && std::mem::take(&mut instance.desktop_open) {
+                instance.desktop.push(Desktop::Ended);
+            }
+            Ok(())
+        })
     }
 
     pub(super) fn set_password(

@@ -20,6 +20,7 @@ pub(super) struct World {
     pub(super) bindings: HashMap<InstanceId, NetworkSpec>,
     pub(super) foreign: BTreeSet<InstanceId>,
     pub(super) adopted: BTreeSet<TemplateDigest>,
+    pub(super) taken_ports: BTreeSet<u16>,
 }
 
 /// What is written down of an instance.
@@ -86,9 +87,22 @@ pub(super) struct Instance {
     pub(super) domain: Option<Domain>,
     /// Whether a rescue system sees the instance's own disk.
     pub(super) attached: bool,
+    /// Whether somebody has the desktop open.
+    pub(super) desktop_open: bool,
+    /// What was seen on it, in order.
+    pub(super) desktop: Vec<Desktop>,
     /// When its agent and RDP answer; none: never.
     pub(super) boots_at: Option<Instant>,
     pub(super) server: Option<Listening>,
+}
+
+/// What the user of a simulated guest saw on the desktop.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Desktop {
+    /// A text was shown.
+    Announced(String),
+    /// The session ended.
+    Ended,
 }
 
 /// The RDP server ends with its guest.
@@ -129,6 +143,8 @@ impl Instance {
             disks: saved.disks.into_iter().map(|(edition, disk)| (edition, Disk::restore(disk))).collect(),
             domain: saved.domain,
             attached: false,
+            desktop_open: false,
+            desktop: Vec::new(),
             boots_at: running.then(Instant::now),
             server: None,
         }
@@ -162,6 +178,7 @@ impl Instance {
             domain.started_at = None;
         }
         (self.boots_at, self.server, self.attached) = (None, None, false);
+        self.desktop_open = false;
     }
 
     pub(super) fn show(&self) -> Option<HostInstance> {

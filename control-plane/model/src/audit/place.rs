@@ -8,11 +8,16 @@ use nemordp_types::{Bytes, InstanceId, NodeId};
 
 use super::{Facts, Finding, FindingKind, NodeWord};
 use crate::instance::{Instance, Lifecycle};
+use crate::node::Node;
 
 pub(super) fn check(facts: &Facts, findings: &mut Vec<Finding>) {
     let (instances, attended) = (facts.instances_by_id(), facts.attended());
     let mut places: BTreeMap<InstanceId, Vec<NodeId>> = BTreeMap::new();
     for node in &facts.nodes {
+        for instance in facts.instances.iter().filter(|instance| is_robbed(node, instance)) {
+            let detail = format!("{} is used by something else there", instance.spec.network.endpoint);
+            findings.push(Finding::of_instance(FindingKind::PortTaken, instance, detail));
+        }
         let Some(word) = facts.words.get(&node.id) else {
             let detail = format!("{} did not answer: what it runs was not compared", node.name);
             findings.push(Finding::new(FindingKind::NodeSilent, detail).on_node(node.id));
@@ -36,6 +41,13 @@ pub(super) fn check(facts: &Facts, findings: &mut Vec<Finding>) {
         let names: Vec<String> = nodes.iter().map(ToString::to_string).collect();
         findings.push(Finding::new(FindingKind::DomainTwice, format!("on {}", names.join(" and "))).about(id));
     }
+}
+
+/// Whether a node said that something else uses the port of an instance that customers reach there.
+fn is_robbed(node: &Node, instance: &Instance) -> bool {
+    let endpoint = instance.spec.network.endpoint;
+    let here = instance.node_id == node.id && endpoint.address == node.inventory.endpoints.address;
+    here && instance.lifecycle == Lifecycle::Active && node.taken_ports.contains(&endpoint.port)
 }
 
 /// What changed after the node was asked says nothing.
@@ -74,7 +86,9 @@ fn seen(
         let detail = format!("the instance is on node {}", instance.node_id);
         return if settled && quiet { finding(FindingKind::DomainLeftover, detail) } else { None };
     }
-    if instance.lifecycle != Lifecycle::Active || instance.frozen.is_some() || !quiet || !settled {
+    // One that is out of line is brought in line by itself.
+    let waits = instance.frozen.is_some() || instance.misaligned_at.is_some();
+    if instance.lifecycle != Lifecycle::Active || waits || !quiet || !settled {
         return None;
     }
     let spec = &instance.spec;
@@ -90,7 +104,8 @@ fn seen(
         );
         return finding(FindingKind::WrongSize, detail);
     }
-    let right = match (spec.power, status.power) {
+    let wanted = instance.desired_power();
+    let right = match (wanted, status.power) {
         (DesiredPower::On, ObservedPower::Running) | (DesiredPower::Off, ObservedPower::Off) => true,
         (_, ObservedPower::Absent) => true,
         (DesiredPower::On, ObservedPower::Off | ObservedPower::Paused | ObservedPower::Failed)
@@ -99,6 +114,6 @@ fn seen(
     if right {
         return None;
     }
-    let wanted = if spec.power == DesiredPower::On { "on" } else { "off" };
+    let wanted = if wanted == DesiredPower::On { "on" } else { "off" };
     finding(FindingKind::WrongPower, format!("wanted {wanted}, the node says {:?}", status.power).to_lowercase())
 }

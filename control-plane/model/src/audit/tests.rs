@@ -35,7 +35,7 @@ fn node(id: NodeId) -> Node {
             "memory_for_instances": 9000, "pools": [], "private_subnet": { "network": "10.64.0.0", "prefix": 24 },
             "endpoints": { "address": "203.0.113.1", "first_port": 20000, "last_port": 20009 }, "templates": [],
             "boot_id": "b" },
-        "load": null, "template_presence": [], "last_heartbeat_at": null, "reserved": { "vcpu": 2, "memory": 4096, "disk": 53_687_091_200u64 },
+        "load": null, "template_presence": [], "taken_ports": [], "last_heartbeat_at": null, "reserved": { "vcpu": 2, "memory": 4096, "disk": 53_687_091_200u64 },
         "certificate_serial": [1], "enrolled_at": at(1), "updated_at": at(1),
     }))
     .unwrap()
@@ -127,6 +127,7 @@ impl World {
             frozen_at: None,
             suspended_at: None,
             delete_after: None,
+            misaligned_at: None,
             created_at: at(1),
             updated_at: at(1),
         };
@@ -268,9 +269,12 @@ fn what_nodes_run_is_compared_with_what_is_wanted() {
         },
         &[K::DomainUnknown],
     );
+    expect(|w| w.facts.nodes[0].taken_ports = vec![20_000, 20_001], &[K::PortTaken]);
+    expect(|w| w.facts.nodes[0].taken_ports = vec![20_001], &[]);
     expect(|w| w.word().instances[0].vcpu = Vcpu(1), &[K::WrongSize]);
     expect(|w| w.word().instances[0].power = ObservedPower::Off, &[K::WrongPower]);
     expect(|w| w.facts.instances[0].spec.power = DesiredPower::Off, &[K::WrongPower]);
+    expect(|w| w.facts.instances[0].spec.suspended = true, &[K::WrongPower]);
     expect(|w| w.word().instances[0].pair = Pair { generation: Generation(3), fence: Fence(0) }, &[K::StoreBehind]);
     expect(
         |w| {
@@ -280,6 +284,24 @@ fn what_nodes_run_is_compared_with_what_is_wanted() {
             w.facts.nodes.push(Node { reserved: Reserved::default(), ..node(other) });
         },
         &[K::DomainLeftover, K::DomainTwice],
+    );
+}
+
+#[test]
+fn a_suspended_instance_is_rightly_off_and_one_out_of_line_waits() {
+    expect(
+        |w| {
+            w.facts.instances[0].spec.suspended = true;
+            w.word().instances[0].power = ObservedPower::Off;
+        },
+        &[],
+    );
+    expect(
+        |w| {
+            w.facts.instances[0].misaligned_at = Some(at(1));
+            w.word().instances[0].power = ObservedPower::Off;
+        },
+        &[],
     );
 }
 

@@ -50,6 +50,8 @@ pub enum Wish {
     },
     /// It should not be deleted after all.
     Restore,
+    /// It should be as it was wanted already: its node does not have it so, or may not.
+    Realign,
     /// It should be gone.
     Delete,
 }
@@ -102,6 +104,7 @@ impl Instance {
             Wish::PowerOn => self.spec.power = DesiredPower::On,
             Wish::PowerOff => self.spec.power = DesiredPower::Off,
             Wish::Keep => {}
+            Wish::Realign => self.misaligned_at = None,
             Wish::Rename { host_name } => self.spec.guest.host_name = host_name.clone(),
             Wish::Resize { vcpu, memory, disk } => self.resize(*vcpu, *memory, *disk)?,
             Wish::Reinstall { template } => self.reinstall(template.as_deref(), edition)?,
@@ -127,6 +130,16 @@ impl Instance {
 
     /// What stands in the way, with the way out.
     fn allows(&self, wish: &Wish) -> Result<(), Failure> {
+        match (self.misaligned_at.is_some(), wish) {
+            (_, Wish::Realign) => return Ok(()),
+            (true, wish) if !wish.wins() => {
+                return Err(conflict(
+                    "state",
+                    "its node was fenced and has to be brought in line first: wait until the node is back",
+                ));
+            }
+            (true | false, _) => {}
+        }
         match (self.delete_after, wish) {
             (_, Wish::Delete | Wish::DeleteLater { .. }) => return Ok(()),
             (Some(_), Wish::Restore) => return Ok(()),

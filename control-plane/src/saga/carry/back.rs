@@ -1,7 +1,7 @@
 //! Backward: what was done is undone, from the present step down.
 
 use nemordp_model::{OrderChange, SagaKind, SagaStatus, StepState};
-use nemordp_store::{Effect, Hold};
+use nemordp_store::{Effect, Hold, StoreError};
 use nemordp_types::{Failure, Reason};
 
 use super::{Carried, Carrier, Left, Rest};
@@ -30,6 +30,10 @@ impl Carrier<'_> {
                 };
                 match undone {
                     Ok(()) => {}
+                    // What was made there is off, and is withdrawn or brought in line when the node is back.
+                    Err(Left::Failed(failed)) if failed.failure.reason == Reason::NodeFenced => {
+                        self.left_behind(undo).await?;
+                    }
                     Err(Left::Rest(rest)) => return Ok(Some(rest)),
                     Err(Left::Failed(failed)) => return self.fail_undo(failed).await,
                     // Nobody can call off an undo.
@@ -45,6 +49,14 @@ impl Carrier<'_> {
             }
             self.saga.step = position - 1;
         }
+    }
+
+    /// An undo on a node that is fenced counts as done; what was changed there is noted.
+    async fn left_behind(&mut self, undo: Undo) -> Result<(), StoreError> {
+        tracing::warn!(saga_id = %self.saga.id, step = self.saga.step, ?undo, "undone without its node, which is fenced");
+        let misaligned = self.saga.instance_id.filter(|_| undo == Undo::TakeBack);
+        let effects: Vec<_> = misaligned.map(|instance_id| Effect::Misalign { instance_id }).into_iter().collect();
+        self.write(Hold::Keep(self.lease_for), &effects).await
     }
 
     async fn fail_undo(&mut self, StepFailure { failure, retry }: StepFailure) -> Carried {

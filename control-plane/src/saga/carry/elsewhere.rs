@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use nemordp_model::{Demand, Instance, PlacementRequest, StepState, place};
 use nemordp_store::{Hold, StoreError, TenantScope};
-use nemordp_types::{Failure, NodeId, RegionName, ReservationId};
+use nemordp_types::{Failure, NodeId, Reason, RegionName, ReservationId};
 
 use super::{Carried, Carrier, Left, Rest};
 use crate::saga::retry::{Next, StepFailure, after_failed_undo};
@@ -35,6 +35,8 @@ impl Carrier<'_> {
             let (id, _) = self.state.undo(0, self.tools.clock.as_ref(), self.tools.entropy.as_ref());
             match self.removed(id).await {
                 Ok(()) => {}
+                // It is off, and told that this was moved away when it is back.
+                Err(Left::Failed(failed)) if failed.failure.reason == Reason::NodeFenced => {}
                 Err(Left::Rest(rest)) => return Ok(Some(rest)),
                 Err(Left::Cancelled) => return self.turn_back(failure).await,
                 Err(Left::Failed(failed)) => return self.cannot_leave(failed, failure).await,

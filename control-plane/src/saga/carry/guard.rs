@@ -22,7 +22,8 @@ impl Carrier<'_> {
     pub(super) async fn guarded(&mut self, step: Step, cancellable: bool) -> Result<Vec<Effect>, Left> {
         let deadline = self.tools.limits.of(step);
         let (shown, watched) = watch::channel(Shown::default());
-        let (mut work, guard) = self.prepare(&shown, cancellable).await?;
+        let needs_node = step.needs_node();
+        let (mut work, guard) = self.prepare(&shown, cancellable, needs_node).await?;
         tokio::select! {
             // A step that ended counts, even when the lease is lost in the same instant: its write will say so.
             biased;
@@ -35,7 +36,7 @@ impl Carrier<'_> {
     pub(super) async fn removed(&mut self, id: OperationId) -> Result<(), Left> {
         let deadline = self.tools.limits.of(Step::DeleteInstance);
         let (shown, watched) = watch::channel(Shown::default());
-        let (work, guard) = self.prepare(&shown, false).await?;
+        let (work, guard) = self.prepare(&shown, false, true).await?;
         tokio::select! {
             biased;
             outcome = timeout(deadline, Box::pin(work.remove(id))) => {
@@ -53,7 +54,7 @@ impl Carrier<'_> {
         let keeps_disk = self.state.keeps_disk;
         let deadline = self.tools.limits.of(Step::Reconfigure);
         let (shown, watched) = watch::channel(Shown::default());
-        let (work, guard) = self.prepare(&shown, false).await?;
+        let (work, guard) = self.prepare(&shown, false, true).await?;
         let mut spec = work.instance.spec.clone();
         if !keeps_disk {
             spec.disk = former.spec.disk;
@@ -91,9 +92,13 @@ impl Carrier<'_> {
         &'s mut self,
         shown: &'s watch::Sender<Shown>,
         cancellable: bool,
+        needs_node: bool,
     ) -> Result<(Work<'s>, Guard<'s>), StepFailure> {
         let found = timeout(self.patience(), subject(self.tools, &self.lease)).await;
-        let (instance, place) = found.map_err(|_| hung("reading the instance"))??;
+        let (instance, place, fenced) = found.map_err(|_| hung("reading the instance"))??;
+        if fenced && needs_node {
+            return Err(fenced_node().into());
+        }
         let work = Work {
             tools: self.tools,
             lease: &self.lease,
@@ -115,6 +120,13 @@ impl Carrier<'_> {
         };
         Ok((work, guard))
     }
+}
+
+fn fenced_node() -> Failure {
+    Failure::new(
+        Reason::NodeFenced,
+        "an operator stated that the instance's node is off: nothing can be done there until it is back",
+    )
 }
 
 fn hung(what: &str) -> StepFailure {

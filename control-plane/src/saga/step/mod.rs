@@ -9,8 +9,9 @@ use std::time::Duration;
 use nemordp_model::{Instance, OrderChange};
 use nemordp_providers::{Change, Pace, Place, apply};
 use nemordp_store::{Effect, Hold, Lease, SagaWrite, StoreError, TenantScope};
+use nemordp_types::node::NodeAvailability;
 use nemordp_types::operation::Operation;
-use nemordp_types::{Failure, Mutation, OperationId, OrderId, Reason};
+use nemordp_types::{Failure, InstanceId, Mutation, OperationId, OrderId, Reason};
 use tokio::sync::watch;
 
 use super::Tools;
@@ -50,15 +51,39 @@ pub struct Work<'a> {
     pub shown: &'a watch::Sender<Shown>,
 }
 
-/// The instance that a lease is about, and where it runs.
+/// The instance that a lease is about, where it runs, and whether an operator stated that this node is off.
 ///
 /// # Errors
 /// When the store cannot be read.
-pub async fn subject(tools: &Tools, lease: &Lease) -> Result<(Instance, Place), StoreError> {
+pub async fn subject(tools: &Tools, lease: &Lease) -> Result<(Instance, Place, bool), StoreError> {
     let (id, _) = lease.instance.ok_or(StoreError::NotFound { noun: "instance" })?;
     let instance = tools.store.instance_fetch(TenantScope::All, id).await?;
     let node = tools.store.node_fetch(instance.node_id).await?;
-    Ok((instance, Place { node: node.id, address: node.agent_address }))
+    let fenced = node.availability == NodeAvailability::Fenced;
+    Ok((instance, Place { node: node.id, address: node.agent_address }, fenced))
+}
+
+/// What a step brings about whose node is off, where it counts as done all the same: what is wanted holds there until it is
+/// back, and then it is brought in line before anything starts.
+#[must_use]
+pub fn without_node(step: Step, instance_id: InstanceId) -> Vec<Effect> {
+    let misalign = Effect::Misalign { instance_id };
+    match step {
+        Step::DeleteInstance => vec![Effect::EraseSecret { instance_id }],
+        Step::Settle => vec![Effect::Settle { instance_id }, misalign],
+        Step::EnsureInstance
+        | Step::Remake
+        | Step::Reconfigure
+        | Step::EndSessions
+        | Step::SetPassword
+        | Step::ProveLogin
+        | Step::EndProofSession
+        | Step::Activate
+        | Step::Power(_)
+        | Step::ReadCertificate
+        | Step::EraseSecret
+        | Step::Forget => vec![misalign],
+    }
 }
 
 impl Work<'_> {

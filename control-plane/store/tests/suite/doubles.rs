@@ -23,7 +23,7 @@ async fn beat(world: &World, node: NodeId, session: u8, beat: u64) -> HeartbeatO
         signs: Signs {
             sender: Some(Sender { session: AgentSession([session; 16]), beat }),
             sent_at: Some(world.now()),
-            templates: Vec::new(),
+            ..Signs::default()
         },
     };
     world.clock.advance(SECOND);

@@ -1,6 +1,6 @@
 use nemordp_store::{NodeHeartbeat, Signs, TenantScope};
 use nemordp_types::instance::{InstanceStatus, ObservedPower};
-use nemordp_types::node::{NodeAvailability, NodeLoad, NodePolicy};
+use nemordp_types::node::{NodeAvailability, NodeInventory, NodeLoad, NodePolicy};
 use nemordp_types::{Bytes, Fence, Generation, InstanceId, NodeAddress, Pair};
 
 use crate::support::{World, inventory, on_both_stores, shape};
@@ -9,6 +9,8 @@ on_both_stores! {
     a_heartbeat_heals_all_but_a_fenced_node
     a_node_that_has_seen_more_than_the_store_is_reported
     a_node_that_shrinks_is_cordoned_and_told_once
+    what_changed_on_a_node_is_told_and_a_heartbeat_alone_is_not
+    an_instance_that_is_lost_and_found_is_told_once_each
 }
 
 pub(crate) fn status(id: InstanceId, order: nemordp_types::OrderId, pair: Pair) -> InstanceStatus {
@@ -94,4 +96,54 @@ async fn a_node_that_shrinks_is_cordoned_and_told_once(world: &World) {
     assert!(!world.beat(node, inventory(1, 4, 10)).await.oversold);
     world.store.node_set_policy(node, NodePolicy::Active, None).await.unwrap();
     assert!(world.accept(node).await.is_ok());
+}
+
+fn beat(inventory: NodeInventory, instances: Vec<InstanceStatus>) -> NodeHeartbeat {
+    NodeHeartbeat {
+        agent_address: NodeAddress("127.0.0.1:7443".parse().unwrap()),
+        inventory,
+        load: NodeLoad::default(),
+        instances,
+        signs: Signs::default(),
+    }
+}
+
+async fn what_changed_on_a_node_is_told_and_a_heartbeat_alone_is_not(world: &World) {
+    let node = world.node("a", 1, 4, 10).await;
+    let before = world.events().await.len();
+    let mut busy = inventory(1, 4, 10);
+    busy.pools[0].free = Bytes(busy.pools[0].free.0 - 1);
+    world.store.node_heartbeat(node, &beat(inventory(1, 4, 10), Vec::new())).await.unwrap();
+    world.store.node_heartbeat(node, &beat(busy, Vec::new())).await.unwrap();
+    assert_eq!(world.events().await.len(), before, "nothing changed");
+    let mut rebooted = inventory(1, 4, 10);
+    rebooted.boot_id = "another boot".to_owned();
+    for _ in 0..2 {
+        world.store.node_heartbeat(node, &beat(rebooted.clone(), Vec::new())).await.unwrap();
+    }
+    let mut moved = beat(rebooted, Vec::new());
+    moved.agent_address = NodeAddress("127.0.0.9:7443".parse().unwrap());
+    for _ in 0..2 {
+        world.store.node_heartbeat(node, &moved).await.unwrap();
+    }
+    assert_eq!(world.events().await[before..], ["node.changed", "node.changed"]);
+}
+
+async fn an_instance_that_is_lost_and_found_is_told_once_each(world: &World) {
+    let node = world.node("a", 1, 4, 10).await;
+    let (kept, building) = (world.active(node).await, world.accept(node).await.unwrap());
+    let pair = |id| async move { world.store.instance_fetch(TenantScope::All, id).await.unwrap().pair() };
+    let on = status(kept.instance.id, kept.order.id, pair(kept.instance.id).await);
+    let half = status(building.instance.id, building.order.id, pair(building.instance.id).await);
+    let off = InstanceStatus { power: ObservedPower::Off, ..on.clone() };
+    let told = InstanceStatus { guest_agent: false, ..off.clone() };
+    let before = world.events().await.len();
+    for instances in [vec![on.clone(), half], vec![on.clone()], vec![off], vec![told], vec![], vec![], vec![on]] {
+        world.store.node_heartbeat(node, &beat(inventory(1, 4, 10), instances)).await.unwrap();
+    }
+    let expected =
+        ["instance.power_seen", "instance.power_seen", "instance.power_seen", "instance.lost", "instance.found"];
+    assert_eq!(world.events().await[before..], expected);
+    let seen = world.store.instance_fetch(TenantScope::All, kept.instance.id).await.unwrap().observed.unwrap();
+    assert_eq!(seen.power, ObservedPower::Running);
 }

@@ -19,7 +19,9 @@ fn told(effect: &Effect) -> &'static [&'static str] {
         Effect::InstanceActive { .. } => &["instance.active"],
         Effect::InstanceFailed { .. } => &["instance.failed", "instance.released"],
         Effect::InstanceDeleted { .. } => &["instance.deleted", "instance.released"],
-        Effect::PinCertificate { .. } | Effect::UnpinCertificate { .. } => &["instance.changed"],
+        Effect::PinCertificate { .. } | Effect::UnpinCertificate { .. } | Effect::Misalign { .. } => {
+            &["instance.changed"]
+        }
         Effect::Release { .. } => &["instance.released"],
         // This instance keeps nothing that could be let go.
         Effect::SealSecret { .. } | Effect::EraseSecret { .. } | Effect::Settle { .. } => &[],
@@ -28,7 +30,7 @@ fn told(effect: &Effect) -> &'static [&'static str] {
 
 async fn every_effect_on_an_order_or_an_instance_is_told_with_it(world: &World) {
     let node = world.node("a", 1, 20, 40).await;
-    for index in 0..10 {
+    for index in 0..11 {
         let deleted = index == 3;
         let accepted = if deleted { world.active(node).await } else { world.accept(node).await.unwrap() };
         let (order_id, instance_id) = (accepted.order.id, accepted.instance.id);
@@ -48,6 +50,7 @@ async fn every_effect_on_an_order_or_an_instance_is_told_with_it(world: &World) 
             Effect::EraseSecret { instance_id },
             Effect::UnpinCertificate { instance_id },
             Effect::Settle { instance_id },
+            Effect::Misalign { instance_id },
         ];
         let effect = &effects[index..=index];
         let before = world.events().await.len();

@@ -1,11 +1,18 @@
-use nemordp_store::StoreError;
+use std::time::Duration;
+
+use nemordp_store::{NodeHeartbeat, Signs, StoreError};
+use nemordp_types::NodeAddress;
+use nemordp_types::node::NodeLoad;
 
 use crate::support::{DAY, World, inventory, on_both_stores};
+
+const MINUTE: Duration = Duration::from_secs(60);
 
 on_both_stores! {
     a_released_port_rests_and_the_oldest_goes_first
     a_widened_range_is_used_before_anything_rests_too_short
     a_private_address_is_claimed_per_node_and_runs_out
+    a_port_that_something_else_uses_is_not_sold_until_it_is_free
 }
 
 async fn a_released_port_rests_and_the_oldest_goes_first(world: &World) {
@@ -55,4 +62,33 @@ async fn a_private_address_is_claimed_per_node_and_runs_out(world: &World) {
     assert_eq!(world.accept(a).await, Err(StoreError::AddressPoolExhausted));
     let network = world.accept(b).await.unwrap().instance.spec.network;
     assert_eq!(network.private_ipv4.octets()[3], 2, "each node has its own addresses");
+}
+
+async fn a_port_that_something_else_uses_is_not_sold_until_it_is_free(world: &World) {
+    let node = world.node("a", 1, 10, 4).await;
+    let port = |a: nemordp_store::Accepted| a.instance.spec.network.endpoint.port;
+    let beat = |taken_ports: &[u16]| NodeHeartbeat {
+        agent_address: NodeAddress("127.0.0.1:7443".parse().unwrap()),
+        inventory: inventory(1, 10, 4),
+        load: NodeLoad::default(),
+        instances: Vec::new(),
+        signs: Signs { taken_ports: taken_ports.to_vec(), ..Signs::default() },
+    };
+    assert_eq!(port(world.accept(node).await.unwrap()), 20_000);
+    for _ in 0..2 {
+        // One that is sold, one that is not, one that is not the node's to sell.
+        world.store.node_heartbeat(node, &beat(&[20_000, 20_002, 30_000])).await.unwrap();
+    }
+    assert_eq!(world.count_events("node.changed").await, 1, "told once");
+    assert_eq!(world.store.node_fetch(node).await.unwrap().taken_ports, [20_000, 20_002, 30_000]);
+    assert_eq!(port(world.accept(node).await.unwrap()), 20_003);
+    assert_eq!(port(world.accept(node).await.unwrap()), 20_001);
+    for _ in 0..3 {
+        world.clock.advance(40 * MINUTE);
+        world.store.node_heartbeat(node, &beat(&[20_002])).await.unwrap();
+        assert_eq!(world.accept(node).await, Err(StoreError::PortPoolExhausted), "as long as the node says so");
+    }
+    world.clock.advance(61 * MINUTE);
+    world.store.node_heartbeat(node, &beat(&[])).await.unwrap();
+    assert_eq!(port(world.accept(node).await.unwrap()), 20_002);
 }

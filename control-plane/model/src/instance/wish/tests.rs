@@ -62,6 +62,7 @@ fn instance() -> Instance {
         frozen_at: None,
         suspended_at: None,
         delete_after: None,
+        misaligned_at: None,
         created_at: NOW,
         updated_at: NOW,
     }
@@ -186,4 +187,22 @@ fn each_fresh_disk_has_an_edition_of_its_own_and_the_old_one_is_kept_until_it_is
     assert_eq!(refusal(&rescued, &Wish::Reinstall { template: None }).1, "rescued");
     let back = after(&[Wish::Rescue, Wish::Unrescue]);
     assert_eq!(back.spec.disks, DiskSet { system: Edition(0), rescue: None, kept: Some(Edition(4)) });
+}
+
+#[test]
+fn what_its_node_missed_is_done_before_anything_but_a_deletion() {
+    for before in [after(&[]), after(&[Wish::Rescue]), after(&[Wish::Suspend]), after(&[later()])] {
+        let misaligned = Instance { misaligned_at: Some(NOW), ..before.clone() };
+        for wish in all() {
+            let mut changed = misaligned.clone();
+            match (wish.wins(), changed.wish(&wish, NOW)) {
+                (true, outcome) => outcome.unwrap(),
+                (false, outcome) => assert_eq!(outcome.unwrap_err().reason, Reason::Conflict, "{wish:?}"),
+            }
+        }
+        let mut aligned = misaligned;
+        aligned.wish(&Wish::Realign, NOW).unwrap();
+        let expected = Instance { generation: Generation(before.generation.0 + 1), updated_at: NOW, ..before };
+        assert_eq!(aligned, expected, "nothing else is wanted than before");
+    }
 }

@@ -3,37 +3,13 @@
 use axum::Json;
 use axum::extract::State;
 use nemordp_api::OperationPage;
-use nemordp_model::SagaStatus;
-use nemordp_store::SagaFilter;
-use nemordp_types::{InstanceId, OrderId};
-use utoipa::IntoParams;
 
+use super::query::OperationQuery;
 use crate::http::auth::{Caller, Read};
 use crate::http::describe::ReadErrors;
 use crate::http::error::HttpError;
-use crate::http::request::{Filter, PageQuery};
+use crate::http::request::Filter;
 use crate::http::{Api, view};
-
-/// Which operations.
-#[derive(Debug, serde::Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-pub(in crate::http) struct OperationQuery {
-    /// Only those in this status.
-    #[param(value_type = Option<nemordp_api::OperationStatus>)]
-    status: Option<SagaStatus>,
-    /// Only those about this order.
-    #[param(value_type = Option<String>)]
-    order_id: Option<OrderId>,
-    /// Only those about this instance.
-    #[param(value_type = Option<String>)]
-    instance_id: Option<InstanceId>,
-    /// Rows, 1 to 200; 50 when absent.
-    #[param(minimum = 1, maximum = 200, default = 50)]
-    limit: Option<u32>,
-    /// `next_cursor` of the page before.
-    cursor: Option<String>,
-}
 
 /// Lists the operations, oldest first.
 #[utoipa::path(
@@ -46,7 +22,6 @@ pub(in crate::http) async fn list(
     caller: Caller<Read>,
     Filter(query): Filter<OperationQuery>,
 ) -> Result<Json<OperationPage>, HttpError> {
-    let filter = SagaFilter { status: query.status, order_id: query.order_id, instance_id: query.instance_id };
-    let page = PageQuery { limit: query.limit, cursor: query.cursor }.page()?;
+    let (filter, page) = query.parts()?;
     Ok(Json(view::operations(&api.app.operations(caller.tenants(), filter, page).await?)))
 }

@@ -8,11 +8,12 @@
 )]
 #![expect(clippy::disallowed_methods, reason = "the test builds its namespaces with the host's own tools")]
 
-use std::io::{Read, Write};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::{Receiver, sync_channel};
-use std::time::{Duration, Instant};
+mod space;
+
+use std::io::Write as _;
+use std::net::{Ipv4Addr, TcpStream};
+use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use nemordp_agent::host::Binding;
 use nemordp_agent::host::network::table::Tables;
@@ -20,7 +21,7 @@ use nemordp_agent::host::network::{ConnectionLimit, NetworkSettings, ruleset, sy
 use nemordp_types::instance::NetworkSpec;
 use nemordp_types::node::EndpointPool;
 use nemordp_types::{Endpoint, InstanceId, MacAddr};
-use nix::sched::{CloneFlags, setns};
+use space::Space;
 use uuid::Uuid;
 
 const GUEST_A: Ipv4Addr = Ipv4Addr::new(10, 64, 0, 2);
@@ -30,110 +31,8 @@ const PUBLIC: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 1);
 const WORLD: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 25);
 const OTHER_NODE: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 66);
 const PRIVATE: Ipv4Addr = Ipv4Addr::new(192, 168, 77, 1);
-const SHORT: Duration = Duration::from_millis(600);
-
-/// A network namespace, held open by a process that is ended with the test.
-struct Space(Child);
-
-impl Space {
-    fn new() -> Self {
-        let held = Command::new("unshare").args(["--net", "sleep", "600"]).stdin(Stdio::null()).spawn().unwrap();
-        let space = Self(held);
-        let ours = std::fs::read_link("/proc/self/ns/net").unwrap();
-        let end = Instant::now() + Duration::from_secs(10);
-        while std::fs::read_link(space.path()).is_ok_and(|found| found == ours) {
-            assert!(Instant::now() < end, "the namespace does not come up");
-            std::thread::yield_now();
-        }
-        space
-    }
-
-    fn path(&self) -> String {
-        format!("/proc/{}/ns/net", self.0.id())
-    }
-
-    /// Runs something on a thread that lives in the namespace.
-    fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> T {
-        self.spawn(work).join().unwrap()
-    }
-
-    fn spawn<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> std::thread::JoinHandle<T> {
-        let path = self.path();
-        std::thread::spawn(move || {
-            let file = std::fs::File::open(path).unwrap();
-            setns(file, CloneFlags::CLONE_NEWNET).unwrap();
-            work()
-        })
-    }
-
-    fn sh(&self, script: &str) {
-        let script = script.to_owned();
-        let output = self.run(move || Command::new("sh").args(["-ec", &script]).output().unwrap());
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    }
-
-    /// Greets everybody who connects with `greeting` and the address from which they seem to come.
-    fn serve(&self, address: impl Into<IpAddr>, port: u16, greeting: &'static str) {
-        let address = SocketAddr::new(address.into(), port);
-        let (ready, is_ready) = sync_channel(1);
-        self.spawn(move || {
-            let listener = TcpListener::bind(address).unwrap();
-            ready.send(()).unwrap();
-            for mut stream in listener.incoming().flatten() {
-                let from = stream.peer_addr().map(|peer| peer.ip());
-                let _ = write!(stream, "{greeting} {}", from.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)));
-            }
-        });
-        is_ready.recv().unwrap();
-    }
-
-    /// What a server says; none when nobody answers in time.
-    fn ask(&self, address: impl Into<IpAddr>, port: u16) -> Option<String> {
-        self.connect(address, port).ok()
-    }
-
-    fn connect(&self, address: impl Into<IpAddr>, port: u16) -> Result<String, std::io::ErrorKind> {
-        let address = SocketAddr::new(address.into(), port);
-        self.run(move || {
-            let mut stream = TcpStream::connect_timeout(&address, SHORT).map_err(|error| error.kind())?;
-            stream.set_read_timeout(Some(SHORT)).unwrap();
-            let mut said = String::new();
-            stream.read_to_string(&mut said).map_err(|error| error.kind())?;
-            Ok(said)
-        })
-    }
-
-    fn listen_udp(&self, port: u16) -> Receiver<SocketAddr> {
-        let (arrived, arrivals) = sync_channel(16);
-        let (ready, is_ready) = sync_channel(1);
-        self.spawn(move || {
-            let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, port)).unwrap();
-            ready.send(()).unwrap();
-            while let Ok((_, from)) = socket.recv_from(&mut [0; 64]) {
-                if arrived.send(from).is_err() {
-                    return;
-                }
-            }
-        });
-        is_ready.recv().unwrap();
-        arrivals
-    }
-
-    fn send_udp(&self, from_port: u16, to: Ipv4Addr, port: u16) {
-        self.run(move || {
-            let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, from_port)).unwrap();
-            socket.set_broadcast(true).unwrap();
-            let _ = socket.send_to(b"x", (to, port));
-        });
-    }
-}
-
-impl Drop for Space {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
+/// Longer than anything takes that works.
+pub(crate) const SHORT: Duration = Duration::from_millis(600);
 
 struct Rig {
     node: Space,
