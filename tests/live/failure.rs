@@ -61,7 +61,12 @@ impl Left {
         let folders = [host.data_dir().join("pool"), host.data_dir().join("small-pool")];
         let mut files: Vec<String> = folders
             .iter()
-            .flat_map(|folder| told(&["find", &folder.display().to_string(), "-type", "f"]).lines().map(str::to_owned).collect::<Vec<_>>())
+            .flat_map(|folder| {
+                told(&["find", &folder.display().to_string(), "-type", "f"])
+                    .lines()
+                    .map(str::to_owned)
+                    .collect::<Vec<_>>()
+            })
             .collect();
         files.sort();
         Self {

@@ -74,7 +74,10 @@ pub(crate) fn every_wish_comes_true_on_a_real_guest(installation: &Installation,
     let gib = desk.inside("lsblk --bytes --nodeps --noheadings --output SIZE /dev/vda");
     assert_eq!(gib.parse::<u64>().unwrap() >> 30, 10, "the disk has grown");
     assert_eq!(desk.inside("cat /home/user/mine"), "kept");
-    assert!(desk.done_badly(&["resize", "--disk-gib", "9"]).contains("disk_gib"), "it only grows, and the field is named");
+    assert!(
+        desk.done_badly(&["resize", "--disk-gib", "9"]).contains("disk_gib"),
+        "it only grows, and the field is named"
+    );
 
     installation.phase("rescued and back");
     desk.done(&["rescue"]);
