@@ -102,6 +102,7 @@ impl Telemetry {
             gauge!("nemordp_control_plane_store_ping_seconds").set(ping.as_secs_f64());
             let effort = app.store.effort();
             counter!("nemordp_control_plane_store_commits_total").absolute(effort.commits);
+            counter!("nemordp_control_plane_store_transactions_total").absolute(effort.transactions);
             gauge!("nemordp_control_plane_store_transactions_seconds").set(effort.held.as_secs_f64());
             for (state, count) in orders {
                 gauge!("nemordp_control_plane_orders", "state" => state.word()).set(count);
@@ -218,11 +219,20 @@ fn describe() {
     );
     describe_gauge!("nemordp_control_plane_build_info", "Always 1; the version is in the label.");
     describe_gauge!("nemordp_control_plane_store_ping_seconds", Unit::Seconds, "Answer time of the store, just now.");
-    describe_counter!("nemordp_control_plane_store_commits_total", "Transactions that this process committed.");
+    describe_counter!(
+        "nemordp_control_plane_store_commits_total",
+        Unit::Count,
+        "Commits of this process: each costs a flush of the store's disk."
+    );
+    describe_counter!(
+        "nemordp_control_plane_store_transactions_total",
+        Unit::Count,
+        "Transactions that this process committed; on SQLite several share a commit."
+    );
     describe_gauge!(
         "nemordp_control_plane_store_transactions_seconds",
         Unit::Seconds,
-        "How long the committed transactions were open, added up since the start."
+        "How long what was committed was open, added up since the start; on SQLite each group of transactions once."
     );
     describe_gauge!("nemordp_control_plane_orders", "Orders that are not over, by state.");
     describe_gauge!("nemordp_control_plane_instances", "Instances that hold capacity, by lifecycle.");

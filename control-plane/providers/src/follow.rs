@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use futures::StreamExt;
+use futures::stream::{BoxStream, Fuse};
 use nemordp_types::operation::{Operation, OperationState};
 use nemordp_types::{Failure, Mutation, Reason};
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
@@ -81,19 +82,30 @@ async fn follow(
         return outcome.map(|()| operation);
     }
     let id = operation.mutation.operation_id;
-    let mut hints = provider.hints(place, id).await.fuse();
+    // Most changes are short: hints are only worth their call when the first question finds it still running.
+    let mut hints = None;
     loop {
         let next = Instant::now() + pace.poll;
         sleep(pace.quickest).await;
-        tokio::select! {
-            () = sleep_until(next) => {}
-            Some(()) = hints.next() => {}
+        if let Some(hints) = &mut hints {
+            wait(hints, next).await;
         }
         operation = provider.operation(place, id).await?;
         progress.seen(&operation);
         if let Some(outcome) = outcome(&operation) {
             return outcome.map(|()| operation);
         }
+        if hints.is_none() {
+            hints = Some(provider.hints(place, id).await.fuse());
+        }
+    }
+}
+
+/// Until a hint, or until then.
+async fn wait(hints: &mut Fuse<BoxStream<'static, ()>>, next: Instant) {
+    tokio::select! {
+        () = sleep_until(next) => {}
+        Some(()) = hints.next() => {}
     }
 }
 

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use nemordp_model::{OrderChange, Saga, SagaKind, SagaStatus, SagaStep, StepState};
 use nemordp_store::{Effect, Hold, Lease, LeasedSaga, SagaWrite, StoreError, TenantScope};
+use nemordp_types::template::RdpSecurity;
 use nemordp_types::{Failure, Reason};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
@@ -18,7 +19,7 @@ use super::Tools;
 use super::plan::{Step, steps};
 use super::retry::{BEGUN_MAX, Next, StepFailure, after_failure};
 use super::state::State;
-use super::step::without_node;
+use super::step::{self, without_node};
 
 /// How long the store may take to answer at least.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
@@ -53,7 +54,11 @@ struct Carrier<'a> {
     tools: &'a Tools,
     lease: Lease,
     saga: Saga,
+    /// The steps as the store has them: only those that differ are written.
+    stored: Vec<SagaStep>,
     state: State,
+    /// How the guest secures RDP, once the instance was read.
+    security: Option<RdpSecurity>,
     lease_for: Duration,
     stop: &'a CancellationToken,
     /// The step whose intent this lease has written.
@@ -72,8 +77,9 @@ pub async fn carry(tools: &Tools, leased: LeasedSaga, lease_for: Duration, stop:
         }
     };
     let cancel = leased.saga.cancel_requested_at.is_some();
-    let mut carrier =
-        Carrier { tools, lease: leased.lease, saga: leased.saga, state, lease_for, stop, intended: None, cancel };
+    let (lease, saga, stored) = (leased.lease, leased.saga.clone(), leased.saga.steps);
+    let (security, intended) = (None, None);
+    let mut carrier = Carrier { tools, lease, saga, stored, state, security, lease_for, stop, intended, cancel };
     loop {
         let outcome = match carrier.saga.status {
             SagaStatus::Running => carrier.forward().await,
@@ -122,8 +128,8 @@ impl Carrier<'_> {
             return self.turn_back(never_ends(step, begun)).await;
         }
         if self.intended != Some(self.saga.step) {
-            self.intend();
-            let effects = self.first_effects();
+            let mut effects = self.intend();
+            effects.extend(self.first_effects());
             self.write(Hold::Keep(self.lease_for), &effects).await?;
         }
         let began = Instant::now();
@@ -142,8 +148,23 @@ impl Carrier<'_> {
         }
     }
 
-    /// The present step's row and its change, before anything is done.
-    fn intend(&mut self) {
+    /// The present step's row and its change, before anything is done; gives what is to be stored with them.
+    fn intend(&mut self) -> Vec<Effect> {
+        self.begin_row();
+        self.intended = Some(self.saga.step);
+        let instance = self.saga.instance_id.filter(|_| self.step() == Some(Step::SetPassword));
+        let Some(instance_id) = instance.filter(|_| !self.state.password_made) else { return Vec::new() };
+        match step::sealed_password(self.tools, instance_id) {
+            Ok(seal) => {
+                self.state.password_made = true;
+                vec![seal]
+            }
+            // The step tries it again, and says what is wrong.
+            Err(_) => Vec::new(),
+        }
+    }
+
+    fn begin_row(&mut self) {
         let (position, now) = (self.saga.step, self.tools.clock.now());
         self.state.change(position, self.tools.clock.as_ref(), self.tools.entropy.as_ref());
         if let Some(row) = self.row(position) {
@@ -152,7 +173,16 @@ impl Carrier<'_> {
             row.started_at.get_or_insert(now);
             row.failure = None;
         }
-        self.intended = Some(position);
+    }
+
+    fn end_row(&mut self) {
+        let (position, now) = (self.saga.step, self.tools.clock.now());
+        if let Some(row) = self.row(position) {
+            row.state = StepState::Done;
+            row.finished_at = Some(now);
+            (row.percent, row.detail) = (None, None);
+        }
+        self.state.tries = 0;
     }
 
     fn first_effects(&self) -> Vec<Effect> {
@@ -161,19 +191,30 @@ impl Carrier<'_> {
         order.map(|order_id| Effect::Order { order_id, change: OrderChange::Provision }).into_iter().collect()
     }
 
-    async fn succeed(&mut self, effects: Vec<Effect>) -> Carried {
-        let (position, now) = (self.saga.step, self.tools.clock.now());
-        if let Some(row) = self.row(position) {
-            row.state = StepState::Done;
-            row.finished_at = Some(now);
-            (row.percent, row.detail) = (None, None);
-        }
-        self.state.tries = 0;
-        if usize::try_from(position + 1).is_ok_and(|next| next < steps(self.saga.kind).len()) {
-            self.saga.step = position + 1;
-            self.intend();
-        } else {
-            self.saga.status = SagaStatus::Done;
+    /// The step's result and the next one's intent, in one write. Steps that touch nothing but the store are part of it: they
+    /// have nothing that an intent could be needed for.
+    async fn succeed(&mut self, mut effects: Vec<Effect>) -> Carried {
+        self.end_row();
+        let kind = self.saga.kind;
+        loop {
+            if usize::try_from(self.saga.step + 1).is_ok_and(|next| next >= steps(kind).len()) {
+                self.saga.status = SagaStatus::Done;
+                break;
+            }
+            self.saga.step += 1;
+            let instance_id = self.saga.instance_id;
+            let alone = self.step().zip(instance_id).and_then(|(step, instance_id)| {
+                let effects = step::in_store(step, self.security, instance_id, self.saga.order_id)?;
+                Some((step, effects))
+            });
+            let Some((step, more)) = alone else {
+                effects.extend(self.intend());
+                break;
+            };
+            self.begin_row();
+            self.end_row();
+            metrics::histogram!("nemordp_step_seconds", "saga" => kind.word(), "step" => step.name()).record(0.0);
+            effects.extend(more);
         }
         self.write(Hold::Keep(self.lease_for), &effects).await?;
         Ok(None)
@@ -270,13 +311,14 @@ impl Carrier<'_> {
         let Ok(state) = State::from_text(&text) else { return false };
         self.cancel = stored.cancel_requested_at.is_some() && stored.fence == self.lease.fence;
         if self.cancel {
+            self.stored.clone_from(&stored.steps);
             (self.saga, self.state, self.intended) = (stored, state, None);
         }
         self.cancel
     }
 
     /// Gives the lease back, so that another process carries on at once.
-    async fn let_go(&self) -> Rest {
+    async fn let_go(&mut self) -> Rest {
         if let Err(error) = self.write(Hold::Until(self.tools.clock.now()), &[]).await {
             tracing::debug!(saga_id = %self.saga.id, %error, "a lease was not given back; it ends by itself");
         }
@@ -288,18 +330,23 @@ impl Carrier<'_> {
         self.lease_for.max(PATIENCE)
     }
 
-    async fn write(&self, hold: Hold, effects: &[Effect]) -> Result<(), StoreError> {
+    async fn write(&mut self, hold: Hold, effects: &[Effect]) -> Result<(), StoreError> {
+        // What was shown of the present step meanwhile is not in our copy.
+        let present = self.saga.step;
+        let differs = |row: &&SagaStep| row.position == present || !self.stored.contains(row);
+        let changed: Vec<SagaStep> = self.saga.steps.iter().filter(differs).cloned().collect();
         let write = SagaWrite {
             state: &self.state.to_text()?,
             status: self.saga.status,
-            step: self.saga.step,
+            step: present,
             failure: self.saga.failure.as_ref(),
             hold,
-            steps: &self.saga.steps,
+            steps: &changed,
             effects,
         };
         let written = timeout(self.patience(), self.tools.store.saga_write(&self.lease, &write)).await;
         written.unwrap_or_else(|_| Err(StoreError::Unreachable("no answer for too long".to_owned())))?;
+        self.stored.clone_from(&self.saga.steps);
         if !self.saga.status.is_open() {
             let labels = [("saga", self.saga.kind.word()), ("status", self.saga.status.word())];
             metrics::counter!("nemordp_saga_ended_total", &labels).increment(1);

@@ -13,6 +13,9 @@ use tokio_util::sync::CancellationToken;
 use super::Tools;
 use super::carry::{PATIENCE, Rest, carry};
 
+/// Sagas that are leased in one commit at most: few enough that other replicas get their share.
+const CLAIMS: usize = 16;
+
 /// How this replica works.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -65,30 +68,40 @@ impl Engine {
                 () = stop.cancelled() => break,
             };
             let Ok(place) = place else { break };
+            let mut free = vec![place];
+            while free.len() < CLAIMS
+                && let Ok(place) = Arc::clone(&places).try_acquire_owned()
+            {
+                free.push(place);
+            }
             // A store that never answers must not keep this replica from trying again.
-            let claim = timeout(PATIENCE, tools.store.saga_claim(&settings.owner, settings.lease)).await;
+            let most = u32::try_from(free.len()).unwrap_or(1);
+            let claim = tools.store.saga_claim_many(&settings.owner, settings.lease, most);
+            let claim = timeout(PATIENCE, claim).await;
             match claim.unwrap_or_else(|_| Err(StoreError::Unreachable("no answer for too long".to_owned()))) {
-                Ok(Some(leased)) => {
-                    let (tools, stop, due, lease) =
-                        (Arc::clone(&tools), stop.clone(), Arc::clone(&self.due), settings.lease);
-                    under_way.spawn(async move {
-                        let _place = place;
-                        let _counted = UnderWay::count();
-                        let saga_id = leased.saga.id;
-                        let rest = carry(&tools, leased, lease, &stop).await;
-                        tracing::debug!(%saga_id, ?rest, "saga rests");
-                        if rest == Rest::Later {
-                            due.notify_one();
-                        }
-                    });
-                }
-                Ok(None) => {
-                    drop(place);
+                Ok(leased) if leased.is_empty() => {
+                    drop(free);
                     self.sleep(&tools, &settings, &stop).await;
+                }
+                Ok(leased) => {
+                    for (leased, place) in leased.into_iter().zip(free) {
+                        let (tools, stop, due, lease) =
+                            (Arc::clone(&tools), stop.clone(), Arc::clone(&self.due), settings.lease);
+                        under_way.spawn(async move {
+                            let _place = place;
+                            let _counted = UnderWay::count();
+                            let saga_id = leased.saga.id;
+                            let rest = carry(&tools, leased, lease, &stop).await;
+                            tracing::debug!(%saga_id, ?rest, "saga rests");
+                            if rest == Rest::Later {
+                                due.notify_one();
+                            }
+                        });
+                    }
                 }
                 Err(error) => {
                     tracing::warn!(%error, "no saga could be leased");
-                    drop(place);
+                    drop(free);
                     self.sleep(&tools, &settings, &stop).await;
                 }
             }

@@ -97,7 +97,7 @@ impl Store {
             ledger(&mut tx, &mut facts).await
         }
         .await;
-        tx.rollback().await;
+        tx.rollback().await?;
         outcome.map(|()| facts)
     }
 
@@ -105,7 +105,7 @@ impl Store {
     pub async fn drift_facts(&self, reported: &[InstanceId]) -> Result<Facts> {
         let (mut tx, mut facts) = (self.snapshot().await?, Facts::default());
         let outcome = places(&mut tx, reported, &mut facts).await;
-        tx.rollback().await;
+        tx.rollback().await?;
         outcome.map(|()| facts)
     }
 }

@@ -13,6 +13,7 @@ use nemordp_types::{Clock, Entropy, Failure, InstallationId, Reason};
 use crate::Store;
 use crate::error::{Result, StoreError};
 use crate::frozen::Restored;
+use crate::group::Writer;
 use crate::migrate;
 use crate::open::{self, Pools};
 use crate::sql::{self, Query, values};
@@ -94,8 +95,8 @@ async fn examine(path: &Path) -> Result<(InstallationId, i64)> {
     };
     let pools = open::sqlite_at_rest(path).await.map_err(|error| damaged(&error.to_string()))?;
     let outcome = examine_open(&pools, &damaged).await;
-    if let Pools::Sqlite { writer, .. } = &pools {
-        writer.close().await;
+    if let Pools::Sqlite { readers, .. } = &pools {
+        readers.close().await;
     }
     outcome
 }
@@ -210,7 +211,7 @@ async fn fold(path: &Path, installation_id: InstallationId) -> Result<()> {
     let row = Reader(&pools).fetch_optional(Query::new("installation", "SELECT id FROM installation", vec![])).await;
     let found = row.ok().flatten().and_then(|row| row.get::<InstallationId>("id").ok());
     readers.close().await;
-    let folded = sql::sqlite::execute(writer, &Query::new("store", "PRAGMA wal_checkpoint(TRUNCATE)", vec![])).await;
+    let folded = checkpoint(writer).await;
     writer.close().await;
     if let Err(error) = folded {
         tracing::warn!(%error, "the journal of the store that is replaced stays apart");
@@ -224,6 +225,12 @@ async fn fold(path: &Path, installation_id: InstallationId) -> Result<()> {
     }
 }
 
+/// Brings the whole journal into the one file.
+async fn checkpoint(writer: &Writer) -> Result<()> {
+    let pragma = Query::new("store", "PRAGMA wal_checkpoint(TRUNCATE)", vec![]);
+    sql::sqlite::execute(writer.alone().await?.connection()?, &pragma).await.map(drop)
+}
+
 /// Brings the copy up to this version's schema and marks it, and leaves it in its one file.
 async fn mark(path: &Path, clock: &Arc<dyn Clock>, entropy: &Arc<dyn Entropy>) -> Result<Restored> {
     let store = Store::over(open::sqlite(path).await?, Arc::clone(clock), Arc::clone(entropy));
@@ -231,7 +238,7 @@ async fn mark(path: &Path, clock: &Arc<dyn Clock>, entropy: &Arc<dyn Entropy>) -
     let restored = store.mark_restored().await?;
     if let Pools::Sqlite { writer, readers } = store.pools() {
         readers.close().await;
-        sql::sqlite::execute(writer, &Query::new("store", "PRAGMA wal_checkpoint(TRUNCATE)", vec![])).await?;
+        checkpoint(writer).await?;
     }
     store.close().await;
     match beside(path, "-wal") {

@@ -12,12 +12,11 @@ use crate::error::Result;
 use crate::sql::{Query, Row, values};
 use crate::transaction::Sql as _;
 
-/// Ports or private addresses that are held, by node.
-async fn held(store: &Store, kind: &str) -> Result<BTreeMap<NodeId, u32>> {
-    let sql =
-        "SELECT node_id, COUNT(*) AS held FROM pool_claim WHERE kind = $1 AND released_at IS NULL GROUP BY node_id";
-    let rows = store.reader().fetch(Query::new("pool_claim", sql, values![kind])).await?;
-    rows.iter().map(|row| Ok((row.get("node_id")?, row.get("held")?))).collect()
+/// Ports and private addresses that are held, by node.
+async fn held(store: &Store) -> Result<BTreeMap<(NodeId, String), u32>> {
+    let sql = "SELECT node_id, kind, COUNT(*) AS held FROM pool_claim WHERE released_at IS NULL GROUP BY node_id, kind";
+    let rows = store.reader().fetch(Query::new("pool_claim", sql, vec![])).await?;
+    rows.iter().map(|row| Ok(((row.get("node_id")?, row.get("kind")?), row.get("held")?))).collect()
 }
 
 fn pool(row: &Row) -> Result<PoolRoom> {
@@ -59,15 +58,15 @@ impl Store {
         for row in self.reader().fetch(Query::new("node_pool", sql, vec![])).await? {
             pools.entry(row.get("node_id")?).or_default().push(pool(&row)?);
         }
-        let (ports, addresses) = (held(self, "port").await?, held(self, "address").await?);
+        let held = held(self).await?;
         let sql = "SELECT id, region, policy, availability, vcpu_capacity, vcpu_used, memory_capacity_mib, \
                    memory_used_mib, inventory, load FROM node \
                    WHERE policy <> 'decommissioned' AND ($1 IS NULL OR region = $1) ORDER BY id";
         let rows = self.reader().fetch(Query::new("node", sql, values![region])).await?;
-        let count = |map: &BTreeMap<NodeId, u32>, id| map.get(&id).copied().unwrap_or(0);
+        let count = |id, kind: &str| held.get(&(id, kind.to_owned())).copied().unwrap_or(0);
         let nodes = rows.iter().map(|row| {
             let id = row.get("id")?;
-            node(row, pools.remove(&id).unwrap_or_default(), count(&ports, id), count(&addresses, id))
+            node(row, pools.remove(&id).unwrap_or_default(), count(id, "port"), count(id, "address"))
         });
         Ok(FleetSnapshot::new(taken_at, nodes.collect::<Result<_>>()?))
     }

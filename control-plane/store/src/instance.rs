@@ -12,7 +12,7 @@ use crate::error::{Result, StoreError};
 use crate::event::Subject;
 use crate::idempotency::{Idempotency, Once, once};
 use crate::lease::{self, Lease};
-use crate::page::{Page, Paged, TenantScope};
+use crate::page::{Page, Paged, TenantScope, scoped};
 use crate::resize;
 use crate::rows::{Kind, Rows};
 use crate::saga::{self, NewSaga, Unfinished};
@@ -254,13 +254,12 @@ impl Store {
         filter: InstanceFilter,
         page: Page<InstanceId>,
     ) -> Result<Paged<Instance, InstanceId>> {
-        let sql = concat!(
-            "SELECT ",
-            columns!(),
-            " FROM instance WHERE ($1 IS NULL OR tenant_id = $1) AND ($2 IS NULL OR node_id = $2) \
-             AND ($3 IS NULL OR lifecycle = $3) AND ($4 IS NULL OR id > $4) ORDER BY id LIMIT $5"
+        let sql = scoped!(
+            scope,
+            concat!("SELECT ", columns!(), " FROM instance"),
+            "AND ($2 IS NULL OR node_id = $2) AND ($3 IS NULL OR lifecycle = $3) AND id > $4 ORDER BY id LIMIT $5"
         );
-        let values = values![scope, filter.node_id, filter.lifecycle, page.after, page.fetch()];
+        let values = values![scope, filter.node_id, filter.lifecycle, page.begins(), page.fetch()];
         let rows = self.reader().fetch(Query::new("instance", sql, values)).await?;
         let items = rows.iter().map(instance).collect::<Result<_>>()?;
         Ok(page.cut(items, |i: &Instance| i.id))

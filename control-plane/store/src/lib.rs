@@ -5,7 +5,7 @@
 //! [`nemordp_model`] does, and where two decisions can meet (capacity, leases, links that open once) the write itself is
 //! conditional and counts the rows that it changed.
 //!
-//! Map: [`error`] what can go wrong · `sql`, `rows`, `codec`, `transaction`, `open`, `migrate` how both databases are
+//! Map: [`error`] what can go wrong · `sql`, `rows`, `codec`, `transaction`, `group`, `open`, `migrate` how both databases are
 //! spoken to · [`page`] listing · one file per noun for the rest: [`tenant`], [`api_key`], [`plan`], [`template`],
 //! [`ticket`], [`node`], [`heartbeat`], [`certificate`], [`fleet`], [`order`], [`accept`] an order with all that it needs,
 //! [`burst`] many of them in one commit, [`decision`], [`turn`], [`instance`], [`reservation`], `claim`, `resize`,
@@ -30,6 +30,7 @@ pub mod event;
 pub mod expire;
 pub mod fleet;
 pub mod frozen;
+mod group;
 pub mod heartbeat;
 pub mod idempotency;
 mod installation;

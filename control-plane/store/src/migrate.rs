@@ -68,7 +68,7 @@ pub const SCHEMA_VERSION: i64 = MIGRATIONS[MIGRATIONS.len() - 1].0;
 
 pub(crate) async fn run(pools: &Pools) -> Result<()> {
     let outcome = match pools {
-        Pools::Sqlite { writer, .. } => migrator(str::to_owned).run(writer).await,
+        Pools::Sqlite { writer, .. } => migrator(str::to_owned).run(writer.alone().await?.connection()?).await,
         Pools::Postgres(pool) => migrator(for_postgres).run(pool).await,
     };
     outcome.map_err(|error| StoreError::Driver(error.to_string()))

@@ -187,8 +187,8 @@ impl Store {
 
     /// Nodes, decommissioned ones too.
     pub async fn node_list(&self, page: Page<NodeId>) -> Result<Paged<Node, NodeId>> {
-        let sql = concat!("SELECT ", columns!(), " FROM node WHERE ($1 IS NULL OR id > $1) ORDER BY id LIMIT $2");
-        let rows = self.reader().fetch(Query::new("node", sql, values![page.after, page.fetch()])).await?;
+        let sql = concat!("SELECT ", columns!(), " FROM node WHERE id > $1 ORDER BY id LIMIT $2");
+        let rows = self.reader().fetch(Query::new("node", sql, values![page.begins(), page.fetch()])).await?;
         let items = rows.iter().map(node).collect::<Result<_>>()?;
         Ok(page.cut(items, |n: &Node| n.id))
     }

@@ -3,18 +3,19 @@
 use std::fs::{File, TryLockError};
 use std::path::Path;
 use std::str::FromStr;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use nemordp_types::{Clock, Entropy, Failure, Reason};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{Connection as _, PgPool, SqlitePool};
+use sqlx::{PgPool, SqlitePool};
 use tokio::sync::Mutex;
 
 use crate::backup::beside;
 use crate::error::{Result, StoreError};
+use crate::group::{Meter, Writer};
 use crate::migrate;
 use crate::transaction::{Reader, Tx};
 
@@ -23,7 +24,7 @@ const SQLITE_READERS: u32 = 4;
 /// Connections to PostgreSQL of one replica.
 const POSTGRES_CONNECTIONS: u32 = 16;
 /// How long a caller waits for a connection before it is told that the store is not reachable.
-const ACQUIRE: Duration = Duration::from_secs(10);
+pub(crate) const ACQUIRE: Duration = Duration::from_secs(10);
 /// Prepared statements that each connection keeps; more than the store has.
 const STATEMENTS: usize = 256;
 
@@ -32,7 +33,7 @@ const STATEMENTS: usize = 256;
 pub(crate) enum Pools {
     /// One writer, so that writers queue here instead of failing there; readers see the last commit (WAL).
     Sqlite {
-        writer: SqlitePool,
+        writer: Writer,
         readers: SqlitePool,
     },
     Postgres(PgPool),
@@ -43,9 +44,7 @@ struct Shared {
     pools: Pools,
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
-    commits: AtomicU64,
-    /// Microseconds.
-    held: AtomicU64,
+    meter: Arc<Meter>,
     turns: Arc<Mutex<()>>,
     renewal: Arc<Renewal>,
     /// Held as long as the store is open, so that nobody puts another file in its place.
@@ -55,9 +54,11 @@ struct Shared {
 /// What a process asked of its store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Effort {
-    /// Transactions that were committed.
+    /// Commits: each costs a flush of the disk.
     pub commits: u64,
-    /// How long these were open, added up: what they waited for a connection does not count.
+    /// Transactions that were committed; on SQLite several share a commit.
+    pub transactions: u64,
+    /// How long what was committed was open, added up: what waited for a connection does not count.
     pub held: Duration,
 }
 
@@ -79,18 +80,16 @@ impl Store {
                 (sqlite(path).await?, Some(lock))
             }
         };
-        let (commits, held) = (AtomicU64::new(0), AtomicU64::new(0));
-        let turns = Arc::default();
-        let store = Self(Arc::new(Shared { pools, clock, entropy, commits, held, turns, renewal, _lock: lock }));
+        let (turns, meter) = (Arc::default(), meter(&pools));
+        let store = Self(Arc::new(Shared { pools, clock, entropy, meter, turns, renewal, _lock: lock }));
         migrate::refuse_newer(store.pools()).await?;
         Ok(store)
     }
 
     /// Over a database that somebody else keeps locked.
     pub(crate) fn over(pools: Pools, clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>) -> Self {
-        let (commits, held) = (AtomicU64::new(0), AtomicU64::new(0));
-        let (turns, renewal) = (Arc::default(), Arc::default());
-        Self(Arc::new(Shared { pools, clock, entropy, commits, held, turns, renewal, _lock: None }))
+        let (turns, renewal, meter) = (Arc::default(), Arc::default(), meter(&pools));
+        Self(Arc::new(Shared { pools, clock, entropy, meter, turns, renewal, _lock: None }))
     }
 
     /// Brings the schema to this version; safe to call at every start and from several replicas at once.
@@ -135,16 +134,20 @@ impl Store {
     /// What this process committed since its start.
     #[must_use]
     pub fn effort(&self) -> Effort {
+        let meter = &self.0.meter;
         Effort {
-            commits: self.0.commits.load(Ordering::Relaxed),
-            held: Duration::from_micros(self.0.held.load(Ordering::Relaxed)),
+            commits: meter.commits.load(Ordering::Relaxed),
+            transactions: meter.transactions.load(Ordering::Relaxed),
+            held: Duration::from_micros(meter.held.load(Ordering::Relaxed)),
         }
     }
 
-    /// Counts a commit, and how long its transaction was open.
+    /// Counts a transaction that was committed, and how long it was open. On SQLite the writer counts its commits.
     pub(crate) fn committed(&self, held: Duration) {
-        self.0.commits.fetch_add(1, Ordering::Relaxed);
-        self.0.held.fetch_add(u64::try_from(held.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        self.0.meter.transactions.fetch_add(1, Ordering::Relaxed);
+        if self.is_shared() {
+            self.0.meter.committed(held);
+        }
     }
 
     /// Bounds the size of a SQLite store, in its pages; what does not fit is refused as a full disk is.
@@ -152,7 +155,7 @@ impl Store {
     pub async fn bound_pages(&self, pages: u32) -> Result<()> {
         let Pools::Sqlite { writer, .. } = self.pools() else { return Ok(()) };
         let pragma = sqlx::AssertSqlSafe(format!("PRAGMA max_page_count = {pages}"));
-        sqlx::query(pragma).fetch_all(writer).await?;
+        sqlx::query(pragma).fetch_all(writer.alone().await?.connection()?).await?;
         Ok(())
     }
 
@@ -230,9 +233,10 @@ pub(crate) fn lock_alone(path: &Path) -> Result<File> {
 /// A file that nobody writes, not even its journal.
 pub(crate) async fn sqlite_at_rest(path: &Path) -> Result<Pools> {
     let options = SqliteConnectOptions::new().filename(path).read_only(true).immutable(true);
-    let pool = SqlitePoolOptions::new().max_connections(1).connect_with(options).await;
-    let pool = pool.map_err(|e| opening(&e, &path.display()))?;
-    Ok(Pools::Sqlite { writer: pool.clone(), readers: pool })
+    let pool = SqlitePoolOptions::new().max_connections(1).connect_with(options.clone()).await;
+    let readers = pool.map_err(|e| opening(&e, &path.display()))?;
+    // It never connects: nobody begins anything there.
+    Ok(Pools::Sqlite { writer: Writer::new(options), readers })
 }
 
 pub(crate) async fn sqlite(path: &Path) -> Result<Pools> {
@@ -246,17 +250,10 @@ pub(crate) async fn sqlite(path: &Path) -> Result<Pools> {
         .pragma("secure_delete", "ON")
         .statement_cache_capacity(STATEMENTS)
         .busy_timeout(Duration::from_secs(5));
-    let pool = || SqlitePoolOptions::new().acquire_timeout(ACQUIRE).idle_timeout(None).max_lifetime(None);
-    // SQLite itself rolls back a transaction that finds the disk full, and the driver's own rollback then fails: such a
-    // connection could begin nothing any more.
-    let writer = pool().max_connections(1).before_acquire(|connection, _| {
-        let idle = !connection.is_in_transaction();
-        Box::pin(async move { Ok(idle) })
-    });
-    let writer = writer.connect_with(options.clone().create_if_missing(true)).await;
-    let writer = writer.map_err(|e| opening(&e, &path.display()))?;
-    let readers = options.read_only(true);
-    let readers = pool().max_connections(SQLITE_READERS).connect_with(readers).await;
+    let writer = Writer::new(options.clone().create_if_missing(true));
+    drop(writer.alone().await.map_err(|error| opening(&error, &path.display()))?);
+    let readers = SqlitePoolOptions::new().acquire_timeout(ACQUIRE).idle_timeout(None).max_lifetime(None);
+    let readers = readers.max_connections(SQLITE_READERS).connect_with(options.read_only(true)).await;
     Ok(Pools::Sqlite { writer, readers: readers.map_err(|e| opening(&e, &path.display()))? })
 }
 
@@ -289,7 +286,14 @@ async fn open_postgres(url: &str, renewal: Arc<Renewal>) -> Result<Pools> {
     Ok(Pools::Postgres(pool.connect_with(options).await.map_err(|e| opening(&e, &host))?))
 }
 
+fn meter(pools: &Pools) -> Arc<Meter> {
+    match pools {
+        Pools::Sqlite { writer, .. } => writer.meter(),
+        Pools::Postgres(_) => Arc::default(),
+    }
+}
+
 /// Names what was opened, never the URL: a password may stand in it.
-fn opening(error: &sqlx::Error, place: &dyn std::fmt::Display) -> StoreError {
+fn opening(error: &dyn std::fmt::Display, place: &dyn std::fmt::Display) -> StoreError {
     StoreError::Unreachable(format!("{place}: {error}"))
 }

@@ -11,7 +11,7 @@ use crate::decision::Decision;
 use crate::error::{Result, StoreError};
 use crate::event::Subject;
 use crate::idempotency::{Idempotency, Once, once};
-use crate::page::{Page, Paged, TenantScope};
+use crate::page::{Page, Paged, TenantScope, scoped};
 use crate::rows::{Kind, Rows};
 use crate::saga;
 use crate::sql::{Query, Row, values};
@@ -157,13 +157,12 @@ impl Store {
         filter: &OrderFilter,
         page: Page<OrderId>,
     ) -> Result<Paged<Order, OrderId>> {
-        let sql = concat!(
-            "SELECT ",
-            columns!(),
-            " FROM customer_order WHERE ($1 IS NULL OR tenant_id = $1) AND ($2 IS NULL OR state = $2) \
-             AND ($3 IS NULL OR external_reference = $3) AND ($4 IS NULL OR id > $4) ORDER BY id LIMIT $5"
+        let sql = scoped!(
+            scope,
+            concat!("SELECT ", columns!(), " FROM customer_order"),
+            "AND ($2 IS NULL OR state = $2) AND ($3 IS NULL OR external_reference = $3) AND id > $4 ORDER BY id LIMIT $5"
         );
-        let values = values![scope, filter.state, filter.external_reference.as_ref(), page.after, page.fetch()];
+        let values = values![scope, filter.state, filter.external_reference.as_ref(), page.begins(), page.fetch()];
         let rows = self.reader().fetch(Query::new("customer_order", sql, values)).await?;
         let items = rows.iter().map(order).collect::<Result<_>>()?;
         Ok(page.cut(items, |o: &Order| o.id))

@@ -33,6 +33,15 @@ impl<K> Page<K> {
         self.limit.clamp(1, PAGE_MAX)
     }
 
+    /// What each row's key must be above; no key is below an empty one. A plain comparison, so that a page is read from where
+    /// it begins, wherever that is.
+    pub(crate) fn begins(&self) -> Value
+    where
+        K: Copy + Into<Value>,
+    {
+        self.after.map_or_else(|| Value::Blob(Some(Vec::new())), Into::into)
+    }
+
     /// One row more than the page, which tells whether there is a next one.
     pub(crate) fn fetch(&self) -> u32 {
         self.rows() + 1
@@ -65,6 +74,17 @@ pub enum TenantScope {
     /// One tenant's; the others' do not exist.
     Only(TenantId),
 }
+
+/// The text of a listing, for everybody's rows or for one tenant's: one text for both could use no index over tenants.
+macro_rules! scoped {
+    ($scope:expr, $select:expr, $rest:literal) => {
+        match $scope {
+            $crate::page::TenantScope::All => concat!($select, " WHERE $1 IS NULL ", $rest),
+            $crate::page::TenantScope::Only(_) => concat!($select, " WHERE tenant_id = $1 ", $rest),
+        }
+    };
+}
+pub(crate) use scoped;
 
 impl From<TenantScope> for Value {
     fn from(scope: TenantScope) -> Self {

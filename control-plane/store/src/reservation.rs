@@ -178,9 +178,8 @@ async fn give_back(tx: &mut Tx, held: &Reservation) -> Result<()> {
 impl Store {
     /// Reservations, those that were given back too: their history is what an auditor replays.
     pub async fn reservation_list(&self, page: Page<ReservationId>) -> Result<Paged<Reservation, ReservationId>> {
-        let sql =
-            concat!("SELECT ", columns!(), " FROM reservation WHERE ($1 IS NULL OR id > $1) ORDER BY id LIMIT $2");
-        let rows = self.reader().fetch(Query::new("reservation", sql, values![page.after, page.fetch()])).await?;
+        let sql = concat!("SELECT ", columns!(), " FROM reservation WHERE id > $1 ORDER BY id LIMIT $2");
+        let rows = self.reader().fetch(Query::new("reservation", sql, values![page.begins(), page.fetch()])).await?;
         let items = rows.iter().map(reservation).collect::<Result<_>>()?;
         Ok(page.cut(items, |r: &Reservation| r.id))
     }

@@ -1,5 +1,7 @@
 //! Sagas as they are shown and steered. Whoever works on one holds its lease: [`crate::lease`].
 
+use std::collections::BTreeMap;
+
 use nemordp_model::{EventKind, Former, OrderChange, Saga, SagaKind, SagaStatus, SagaStep};
 use nemordp_types::{Failure, InstanceId, OrderId, Reason, SagaId, TenantId};
 
@@ -9,7 +11,7 @@ use crate::effect::{self, Effect};
 use crate::error::{Result, StoreError};
 use crate::event::Subject;
 use crate::idempotency::{Idempotency, Once, once};
-use crate::page::{Page, Paged, TenantScope};
+use crate::page::{Page, Paged, TenantScope, scoped};
 use crate::rows::{Kind, Rows};
 use crate::sql::{Query, Row, values};
 use crate::transaction::{Sql, Tx};
@@ -91,6 +93,17 @@ pub(crate) async fn steps(sql: &mut impl Sql, id: SagaId) -> Result<Vec<SagaStep
                 FROM saga_step WHERE saga_id = $1 ORDER BY position";
     let rows = sql.fetch(Query::new("saga_step", text, values![id])).await?;
     rows.iter().map(step).collect()
+}
+
+/// The steps of many sagas, whose ids are the column `wanted`.
+pub(crate) async fn steps_of(tx: &mut Tx, sagas: Rows) -> Result<BTreeMap<SagaId, Vec<SagaStep>>> {
+    let text = "SELECT saga_id, position, name, state, attempts, started_at, finished_at, percent, detail, failure \
+                FROM saga_step WHERE saga_id IN (SELECT wanted FROM {rows} AS r) ORDER BY saga_id, position";
+    let mut steps: BTreeMap<SagaId, Vec<SagaStep>> = BTreeMap::new();
+    for row in tx.fetch(Query::over("saga_step", text, vec![], sagas)).await? {
+        steps.entry(row.get("saga_id")?).or_default().push(step(&row)?);
+    }
+    Ok(steps)
 }
 
 pub(crate) async fn fetch(sql: &mut impl Sql, scope: TenantScope, id: SagaId) -> Result<Saga> {
@@ -292,15 +305,14 @@ impl Store {
         filter: SagaFilter,
         page: Page<SagaId>,
     ) -> Result<Paged<Saga, SagaId>> {
-        let sql = concat!(
-            "SELECT ",
-            columns!(),
-            " FROM saga WHERE ($1 IS NULL OR tenant_id = $1) AND ($2 IS NULL OR status = $2) \
-             AND ($3 IS NULL OR order_id = $3) AND ($4 IS NULL OR instance_id = $4) AND ($5 IS NULL OR id > $5) \
-             ORDER BY id LIMIT $6"
+        let sql = scoped!(
+            scope,
+            concat!("SELECT ", columns!(), " FROM saga"),
+            "AND ($2 IS NULL OR status = $2) AND ($3 IS NULL OR order_id = $3) AND ($4 IS NULL OR instance_id = $4) \
+             AND id > $5 ORDER BY id LIMIT $6"
         );
         let SagaFilter { status, order_id, instance_id } = filter;
-        let values = values![scope, status, order_id, instance_id, page.after, page.fetch()];
+        let values = values![scope, status, order_id, instance_id, page.begins(), page.fetch()];
         let rows = self.reader().fetch(Query::new("saga", sql, values)).await?;
         let items = rows.iter().map(saga).collect::<Result<_>>()?;
         Ok(page.cut(items, |s: &Saga| s.id))

@@ -9,6 +9,7 @@ use sqlx::{Postgres, Sqlite, Transaction};
 use uuid::Uuid;
 
 use crate::error::{Result, StoreError};
+use crate::group::Member;
 use crate::open::Pools;
 use crate::sql::{self, Query, Row};
 
@@ -38,7 +39,10 @@ impl Sql for Reader<'_> {
 }
 
 enum Connection {
-    Sqlite(Transaction<'static, Sqlite>),
+    /// One that may write shares its commit with others.
+    Sqlite(Member),
+    /// One that only reads.
+    SqliteReader(Transaction<'static, Sqlite>),
     Postgres(Transaction<'static, Postgres>),
 }
 
@@ -60,14 +64,15 @@ impl Tx {
     /// an open transaction and later acknowledge writes that nobody commits. In a task of its own it always runs to its
     /// end; what nobody waits for any more is rolled back when the task's result is dropped.
     pub(crate) async fn begin(pools: &Pools, clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>) -> Result<Self> {
-        let pools = pools.clone();
-        let task = tokio::spawn(async move {
-            match &pools {
-                Pools::Sqlite { writer, .. } => writer.begin_with("BEGIN IMMEDIATE").await.map(Connection::Sqlite),
-                Pools::Postgres(pool) => pool.begin_with("BEGIN").await.map(Connection::Postgres),
+        let connection = match pools {
+            Pools::Sqlite { writer, .. } => Connection::Sqlite(writer.begin().await?),
+            Pools::Postgres(pool) => {
+                let pool = pool.clone();
+                let task = tokio::spawn(async move { pool.begin_with("BEGIN").await });
+                let begun = task.await.map_err(|e| StoreError::Driver(format!("begin: {e}")))?;
+                Connection::Postgres(begun?)
             }
-        });
-        let connection = task.await.map_err(|e| StoreError::Driver(format!("begin: {e}")))??;
+        };
         let now = clock.now();
         Ok(Self { connection, now, clock, entropy, last_event: None })
     }
@@ -79,7 +84,7 @@ impl Tx {
         let pools = pools.clone();
         let task = tokio::spawn(async move {
             match &pools {
-                Pools::Sqlite { readers, .. } => readers.begin_with("BEGIN").await.map(Connection::Sqlite),
+                Pools::Sqlite { readers, .. } => readers.begin_with("BEGIN").await.map(Connection::SqliteReader),
                 Pools::Postgres(pool) => pool.begin_with(POSTGRES).await.map(Connection::Postgres),
             }
         });
@@ -99,32 +104,36 @@ impl Tx {
         id
     }
 
-    /// Commits, also when the caller is dropped meanwhile: for the same reason, in a task of its own.
+    /// Commits, also when the caller is dropped meanwhile: for the same reason, in a task of its own. On SQLite it returns
+    /// after the COMMIT that is shared with others.
     pub(crate) async fn commit(self) -> Result<()> {
-        let task = tokio::spawn(async move {
-            match self.connection {
-                Connection::Sqlite(transaction) => transaction.commit().await,
-                Connection::Postgres(transaction) => transaction.commit().await,
-            }
-        });
+        let task = match self.connection {
+            Connection::Sqlite(member) => return member.commit().await,
+            Connection::SqliteReader(transaction) => tokio::spawn(transaction.commit()),
+            Connection::Postgres(transaction) => tokio::spawn(transaction.commit()),
+        };
         Ok(task.await.map_err(|e| StoreError::Driver(format!("commit: {e}")))??)
     }
 
-    /// Rolls back now instead of when the connection is used next.
-    pub(crate) async fn rollback(self) {
+    /// Rolls back now instead of when the connection is used next. An error says that what was read in it is not true: on
+    /// SQLite it may have been written by a transaction that was not committed in the end.
+    pub(crate) async fn rollback(self) -> Result<()> {
         let outcome = match self.connection {
-            Connection::Sqlite(transaction) => transaction.rollback().await,
+            Connection::Sqlite(member) => return member.rollback().await,
+            Connection::SqliteReader(transaction) => transaction.rollback().await,
             Connection::Postgres(transaction) => transaction.rollback().await,
         };
         if let Err(error) = outcome {
             tracing::debug!(%error, "rollback");
         }
+        Ok(())
     }
 
     /// Runs a statement; gives the number of rows that it changed.
     pub(crate) async fn execute(&mut self, query: Query) -> Result<u64> {
         match &mut self.connection {
-            Connection::Sqlite(transaction) => sql::sqlite::execute(&mut **transaction, &query).await,
+            Connection::Sqlite(member) => member.execute(&query).await,
+            Connection::SqliteReader(transaction) => sql::sqlite::execute(&mut **transaction, &query).await,
             Connection::Postgres(transaction) => sql::postgres::execute(&mut **transaction, &query).await,
         }
     }
@@ -172,7 +181,8 @@ impl Tx {
 impl Sql for Tx {
     async fn fetch(&mut self, query: Query) -> Result<Vec<Row>> {
         match &mut self.connection {
-            Connection::Sqlite(transaction) => sql::sqlite::fetch(&mut **transaction, &query).await,
+            Connection::Sqlite(member) => member.fetch(&query).await,
+            Connection::SqliteReader(transaction) => sql::sqlite::fetch(&mut **transaction, &query).await,
             Connection::Postgres(transaction) => sql::postgres::fetch(&mut **transaction, &query).await,
         }
     }
@@ -214,10 +224,7 @@ macro_rules! transaction {
                         store.committed(began.elapsed());
                         Ok(value)
                     }
-                    Err(error) => {
-                        opened.rollback().await;
-                        Err(error)
-                    }
+                    Err(error) => Err(opened.rollback().await.err().unwrap_or(error)),
                 }
             };
             match Box::pin(run).await {

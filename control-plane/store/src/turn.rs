@@ -28,7 +28,7 @@ impl Turn {
     /// Gives it back.
     pub async fn end(self) {
         if let Some(lock) = self.lock {
-            lock.rollback().await;
+            drop(lock.rollback().await);
         }
     }
 }

@@ -32,7 +32,7 @@ pub(super) async fn measure(plan: &Plan, table: &mut Table) -> Result<()> {
         format!("{adopted:.1} s"),
         "< 10 s",
     );
-    let active = load::wait(&database, ORDERS, Duration::from_secs(60)).await?;
+    let active = load::wait(&database, Duration::from_secs(60)).await?;
     table.row("… of these orders became active", format!("{active} of {ORDERS}"), "all");
     Ok(())
 }

@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 
 use super::table::percentile;
 use super::{Plan, Table, process};
-use crate::cluster::{Cluster, Result, StoreKind, unusable};
+use crate::cluster::{Cluster, Program, Result, StoreKind, unusable};
 
 /// Between two heartbeats of one agent, as an installation has it by default.
 const BEAT: Duration = Duration::from_secs(10);
@@ -30,7 +30,7 @@ pub(super) async fn measure(plan: &Plan, table: &mut Table) -> Result<()> {
     let agents = f64::from(u32::try_from(uplinks.len()).unwrap_or(u32::MAX));
     table.row(format!("{agents} agents enrolled"), format!("{:.0} a second", agents / enrolled), "");
     let time = Duration::from_secs(plan.seconds.max(20));
-    let before = cluster.replicas.first().map(process::processor_seconds).unwrap_or_default();
+    let before = cluster.replicas.first().and_then(Program::id).map(process::processor_seconds).unwrap_or_default();
     let began = Instant::now();
     let mut beating = JoinSet::new();
     for (index, uplink) in uplinks.into_iter().enumerate() {
@@ -45,7 +45,8 @@ pub(super) async fn measure(plan: &Plan, table: &mut Table) -> Result<()> {
     let seconds = began.elapsed().as_secs_f64();
     let beats = f64::from(u32::try_from(took.len()).unwrap_or(u32::MAX));
     let memory = cluster.replicas.first().map(process::memory_mib).unwrap_or_default();
-    let processor = cluster.replicas.first().map(process::processor_seconds).unwrap_or_default() - before;
+    let processor =
+        cluster.replicas.first().and_then(Program::id).map(process::processor_seconds).unwrap_or_default() - before;
     table.row(
         format!("{agents} agents connected over mTLS: heartbeats/s"),
         format!("{:.0}", beats / seconds),

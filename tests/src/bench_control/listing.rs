@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use reqwest::Method;
 use tokio::task::JoinSet;
 
 use super::table::percentile;
@@ -17,7 +16,7 @@ pub(super) async fn measure(plan: &Plan, table: &mut Table) -> Result<()> {
     let cluster = Cluster::start(plan.shape(StoreKind::Sqlite, 1, 1)).await?;
     let database = cluster.database().await?;
     load::run(&cluster, &database, 1, 1, Duration::from_secs(30)).await?;
-    load::wait(&database, 1, Duration::from_secs(30)).await?;
+    load::wait(&database, Duration::from_secs(30)).await?;
     multiply(&cluster, plan.listed).await?;
     let pages = Arc::new(pages(&cluster).await?);
     let (mut requests, began) = (JoinSet::new(), Instant::now());
@@ -31,8 +30,8 @@ pub(super) async fn measure(plan: &Plan, table: &mut Table) -> Result<()> {
         number += 1;
         requests.spawn(async move {
             let (path, asked) = (pages.get(index).cloned().unwrap_or_default(), Instant::now());
-            let answer = api.once(Method::GET, &path, None, None).await;
-            answer.is_ok_and(|answer| answer.status.is_success()).then(|| asked.elapsed().as_secs_f64() * 1_000.0)
+            let answered = api.read(&path).await;
+            answered.is_ok_and(|status| status.is_success()).then(|| asked.elapsed().as_secs_f64() * 1_000.0)
         });
     }
     while let Some(ended) = requests.join_next().await {

@@ -14,8 +14,8 @@ pub(super) async fn measure(plan: &Plan, table: &mut Table) -> Result<()> {
     let cluster = Cluster::start(shape).await?;
     let database = cluster.database().await?;
     let fresh = cluster.replicas.first().map(process::memory_mib).unwrap_or_default();
-    let placed = load::run(&cluster, &database, 600, plan.instances, PATIENCE).await?;
-    let resting = load::wait(&database, placed, Duration::from_secs(60)).await?;
+    load::run(&cluster, &database, 600, plan.instances, PATIENCE).await?;
+    let resting = load::wait(&database, Duration::from_secs(60)).await?;
     tokio::time::sleep(Duration::from_secs(3)).await;
     let rest = cluster.replicas.first().map(process::memory_mib).unwrap_or_default();
     let mut peak = rest;

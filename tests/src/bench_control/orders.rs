@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::{Plan, Table, load, process};
-use crate::cluster::{Cluster, Database, Result, StoreKind};
+use crate::cluster::{Cluster, Database, Program, Result, StoreKind};
 
 /// Orders under way: enough to keep everything busy.
 const UNDER_WAY: usize = 160;
@@ -25,18 +25,20 @@ pub(super) async fn measure(plan: &Plan, store: StoreKind, replicas: u8, table: 
     let seconds = began.elapsed().as_secs_f64();
     let orders = after.active - before.active;
     table.row(format!("{name}: orders/s to active"), format!("{:.0}", orders / seconds), "≥ 200 on two cores");
-    let commits = after.commits - before.commits;
-    table.row(format!("{name}: commits per order"), format!("{:.1}", commits / orders.max(1.0)), "");
+    let per_order = |of: fn(&Sample) -> f64| (of(&after) - of(&before)) / orders.max(1.0);
     table.row(
-        format!("{name}: commits/s, and bare in the same run"),
-        format!("{:.0}, {bare:.0}", commits / seconds),
+        format!("{name}: commits, and transactions, per order"),
+        format!("{:.1}, {:.1}", per_order(|s| s.commits), per_order(|s| s.transactions)),
         "",
     );
-    let share = (after.transactions - before.transactions) / seconds;
+    let commits = (after.commits - before.commits) / seconds;
+    table.row(format!("{name}: commits/s, and bare in the same run"), format!("{commits:.0}, {bare:.0}"), "");
+    let share = (after.held - before.held) / seconds;
     let writers = if store == StoreKind::Sqlite { "of the one writer's time" } else { "connections busy" };
     table.row(format!("{name}: store, {writers}"), format!("{share:.2}"), "");
-    let processors = (after.processor - before.processor) / seconds;
-    table.row(format!("{name}: processors used by control planes"), format!("{processors:.2}"), "");
+    let milliseconds = |of: fn(&Sample) -> f64| format!("{:.1}", per_order(of) * 1_000.0);
+    let spent = [milliseconds(|s| s.control), milliseconds(|s| s.agents), milliseconds(|s| s.bench)].join(", ");
+    table.row(format!("{name}: processor ms per order: control planes, agents with guests, this program"), spent, "");
     Ok(())
 }
 
@@ -44,7 +46,12 @@ struct Sample {
     active: f64,
     commits: f64,
     transactions: f64,
-    processor: f64,
+    /// Seconds for which transactions were open.
+    held: f64,
+    /// Seconds of processors.
+    control: f64,
+    agents: f64,
+    bench: f64,
 }
 
 impl Sample {
@@ -57,8 +64,11 @@ impl Sample {
         Ok(Self {
             active: f64::from(u32::try_from(load::active(database).await?).unwrap_or(u32::MAX)),
             commits: sum("nemordp_control_plane_store_commits_total"),
-            transactions: sum("nemordp_control_plane_store_transactions_seconds"),
-            processor: cluster.replicas.iter().map(process::processor_seconds).sum(),
+            transactions: sum("nemordp_control_plane_store_transactions_total"),
+            held: sum("nemordp_control_plane_store_transactions_seconds"),
+            control: cluster.replicas.iter().filter_map(Program::id).map(process::processor_seconds).sum(),
+            agents: cluster.nodes.iter().filter_map(|node| node.agent.id()).map(process::processor_seconds).sum(),
+            bench: process::processor_seconds(std::process::id()),
         })
     }
 }

@@ -12,10 +12,10 @@ pub(super) fn memory_mib(program: &Program) -> f64 {
 }
 
 /// Processor time since the start, seconds.
-pub(super) fn processor_seconds(program: &Program) -> f64 {
+pub(super) fn processor_seconds(id: u32) -> f64 {
     /// USER_HZ, the same on every Linux that Rust runs on.
     const TICKS: f64 = 100.0;
-    let stat = program.id().and_then(|id| std::fs::read_to_string(format!("/proc/{id}/stat")).ok()).unwrap_or_default();
+    let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
     let fields: Vec<&str> = stat.rsplit_once(')').map_or("", |(_, rest)| rest).split_whitespace().collect();
     let ticks = |index: usize| fields.get(index).and_then(|text| text.parse::<f64>().ok()).unwrap_or_default();
     (ticks(11) + ticks(12)) / TICKS

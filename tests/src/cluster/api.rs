@@ -155,6 +155,21 @@ impl Api {
         }
     }
 
+    /// One `GET` whose answer is read and not looked into: what that costs is not the server's.
+    ///
+    /// # Errors
+    /// Nobody answered.
+    pub async fn read(&self, path: &str) -> Result<StatusCode> {
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+        let base = self.bases.get(turn % self.bases.len()).ok_or_else(|| unusable("API", "there is no replica"))?;
+        let key = self.key.get().map(String::as_str).unwrap_or_default();
+        let request = self.http.get(format!("{base}{path}")).bearer_auth(key);
+        let response = request.send().await.map_err(|error| unusable(path, error))?;
+        let status = response.status();
+        response.bytes().await.map_err(|error| unusable(path, error))?;
+        Ok(status)
+    }
+
     /// All rows of a list.
     ///
     /// # Errors

@@ -14,8 +14,10 @@ use crate::saga::plan::Step;
 use crate::saga::retry::StepFailure;
 use crate::saga::step::{Shown, Work, subject};
 
-/// Progress is written at most this often.
-const PROGRESS_EVERY: Duration = Duration::from_millis(250);
+/// Progress is written at most this often: it is for people who watch.
+const PROGRESS_EVERY: Duration = Duration::from_secs(1);
+/// A step that is over by then shows none.
+const PROGRESS_AFTER: Duration = Duration::from_millis(400);
 
 impl Carrier<'_> {
     /// Does a step, guarded.
@@ -99,6 +101,7 @@ impl Carrier<'_> {
         if fenced && needs_node {
             return Err(fenced_node().into());
         }
+        self.security = Some(instance.spec.template.rdp_security);
         let work = Work {
             tools: self.tools,
             lease: &self.lease,
@@ -150,7 +153,7 @@ impl Guard<'_> {
         renewals.set_missed_tick_behavior(MissedTickBehavior::Delay);
         // The lease was kept by the write before the step, so this is the earliest instant at which it ends.
         let mut lost_at = Instant::now() + self.lease_for;
-        let mut quiet_until = Instant::now();
+        let mut quiet_until = Instant::now() + PROGRESS_AFTER;
         loop {
             tokio::select! {
                 () = self.stop.cancelled() => return Left::Rest(Rest::Stopped),
@@ -164,15 +167,35 @@ impl Guard<'_> {
                     }
                 }
                 now = next(&mut shown, quiet_until) => {
-                    quiet_until = Instant::now() + PROGRESS_EVERY;
-                    let detail = now.detail.as_deref();
-                    match self.tools.store.saga_progress(self.lease, self.position, now.percent, detail).await {
-                        Err(StoreError::StaleFence) => return Left::Rest(Rest::Lost),
-                        Err(error) => tracing::debug!(%error, "progress was not shown"),
-                        Ok(()) => {}
+                    let asked_at = Instant::now();
+                    quiet_until = asked_at + PROGRESS_EVERY;
+                    match self.show(&now).await {
+                        // It kept the lease too.
+                        Ok(true) => {
+                            lost_at = asked_at + self.lease_for;
+                            renewals.reset();
+                        }
+                        Ok(false) => {}
+                        Err(left) => return left,
                     }
                 }
             }
+        }
+    }
+
+    /// Writes progress and keeps the lease; whether the store did.
+    async fn show(&self, now: &Shown) -> Result<bool, Left> {
+        let shown = (now.percent, now.detail.as_deref());
+        let written = self.tools.store.saga_progress(self.lease, self.lease_for, self.position, shown);
+        match timeout(self.lease_for, written).await {
+            Ok(Ok(true)) if self.cancellable => Err(Left::Cancelled),
+            Ok(Ok(_)) => Ok(true),
+            Ok(Err(StoreError::StaleFence)) => Err(Left::Rest(Rest::Lost)),
+            Ok(Err(error)) => {
+                tracing::debug!(%error, "progress was not shown");
+                Ok(false)
+            }
+            Err(_) => Ok(false),
         }
     }
 

@@ -4,6 +4,8 @@ mod login;
 mod node;
 mod password;
 
+pub(super) use password::sealed_password;
+
 use std::time::Duration;
 
 use nemordp_model::{Instance, OrderChange};
@@ -11,6 +13,7 @@ use nemordp_providers::{Change, Pace, Place, apply};
 use nemordp_store::{Effect, Hold, Lease, SagaWrite, StoreError, TenantScope};
 use nemordp_types::node::NodeAvailability;
 use nemordp_types::operation::Operation;
+use nemordp_types::template::RdpSecurity;
 use nemordp_types::{Failure, InstanceId, Mutation, OperationId, OrderId, Reason};
 use tokio::sync::watch;
 
@@ -86,6 +89,37 @@ pub fn without_node(step: Step, instance_id: InstanceId) -> Vec<Effect> {
     }
 }
 
+/// What a step brings about that touches nothing but the store; none for one that needs a node or a guest. With NLA the
+/// proof opens no session that would have to be ended.
+#[must_use]
+pub fn in_store(
+    step: Step,
+    security: Option<RdpSecurity>,
+    instance_id: InstanceId,
+    order_id: Option<OrderId>,
+) -> Option<Vec<Effect>> {
+    match step {
+        Step::EndProofSession if security == Some(RdpSecurity::Nla) => Some(Vec::new()),
+        Step::Activate => {
+            let order = order_id.map(|order_id| Effect::Order { order_id, change: OrderChange::Activate });
+            Some([Effect::InstanceActive { instance_id }].into_iter().chain(order).collect())
+        }
+        Step::EraseSecret => Some(vec![Effect::EraseSecret { instance_id }]),
+        Step::Forget => Some(vec![Effect::InstanceDeleted { instance_id }]),
+        Step::EnsureInstance
+        | Step::Remake
+        | Step::Reconfigure
+        | Step::EndSessions
+        | Step::SetPassword
+        | Step::ProveLogin
+        | Step::EndProofSession
+        | Step::Power(_)
+        | Step::ReadCertificate
+        | Step::Settle
+        | Step::DeleteInstance => None,
+    }
+}
+
 impl Work<'_> {
     /// Does the step; what it brings about is written together with its result.
     ///
@@ -100,22 +134,14 @@ impl Work<'_> {
             Step::SetPassword => self.set_password().await,
             Step::ProveLogin => self.prove_login().await,
             Step::EndProofSession => self.end_proof_session().await,
-            Step::Activate => Ok(self.activate()),
             Step::Power(action) => self.power(action).await,
             Step::ReadCertificate => self.read_certificate().await,
-            Step::EraseSecret => Ok(vec![Effect::EraseSecret { instance_id: self.instance.id }]),
             Step::Settle => self.settle().await,
             Step::DeleteInstance => self.delete_instance().await,
-            Step::Forget => Ok(vec![Effect::InstanceDeleted { instance_id: self.instance.id }]),
+            Step::Activate | Step::EraseSecret | Step::Forget => {
+                Ok(in_store(step, None, self.instance.id, self.order_id).unwrap_or_default())
+            }
         }
-    }
-
-    fn activate(&self) -> Vec<Effect> {
-        let mut effects = vec![Effect::InstanceActive { instance_id: self.instance.id }];
-        if let Some(order_id) = self.order_id {
-            effects.push(Effect::Order { order_id, change: OrderChange::Activate });
-        }
-        effects
     }
 
     /// Stores what is remembered while the step goes on, with what must not be lost.
@@ -138,8 +164,7 @@ impl Work<'_> {
             self.lease.instance.ok_or_else(|| Failure::internal("a lease without its instance"))?;
         let mutation = Mutation { operation_id: id, instance_id, pair };
         let shown = |operation: &Operation| {
-            self.shown
-                .send_replace(Shown { percent: operation.percent, detail: Some(operation.stage.word().to_owned()) });
+            self.show(Shown { percent: operation.percent, detail: Some(operation.stage.word().to_owned()) });
         };
         apply(self.tools.provider.as_ref(), &self.place, mutation, change, Pace::within(within), &shown).await
     }
@@ -150,7 +175,15 @@ impl Work<'_> {
     }
 
     fn say(&self, detail: &str) {
-        self.shown.send_replace(Shown { percent: None, detail: Some(detail.to_owned()) });
+        self.show(Shown { percent: None, detail: Some(detail.to_owned()) });
+    }
+
+    fn show(&self, now: Shown) {
+        self.shown.send_if_modified(|shown| {
+            let differs = *shown != now;
+            *shown = now;
+            differs
+        });
     }
 }
 

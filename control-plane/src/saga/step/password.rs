@@ -3,19 +3,28 @@
 use nemordp_model::password;
 use nemordp_providers::Change;
 use nemordp_store::Effect;
-use nemordp_types::{Failure, OperationId, Reason};
+use nemordp_types::{Failure, InstanceId, OperationId, Reason};
 use secrecy::SecretString;
 
 use super::Work;
+use crate::saga::Tools;
 use crate::saga::retry::StepFailure;
+
+/// A new password, sealed; usually stored with the intent to set it.
+///
+/// # Errors
+/// The sealing key cannot be used.
+pub(in crate::saga) fn sealed_password(tools: &Tools, instance_id: InstanceId) -> Result<Effect, Failure> {
+    let made = password::make(tools.entropy.as_ref());
+    Ok(Effect::SealSecret { instance_id, sealed: tools.sealer.seal(instance_id, &made)? })
+}
 
 impl Work<'_> {
     pub(super) async fn set_password(&mut self) -> Result<Vec<Effect>, StepFailure> {
         if !self.state.password_made {
-            let made = password::make(self.tools.entropy.as_ref());
-            let sealed = self.tools.sealer.seal(self.instance.id, &made)?;
+            let seal = sealed_password(self.tools, self.instance.id)?;
             self.state.password_made = true;
-            self.remember(&[Effect::SealSecret { instance_id: self.instance.id, sealed }]).await?;
+            self.remember(&[seal]).await?;
         }
         let id = self.change_id();
         self.send_password(id).await?;

@@ -57,7 +57,7 @@ async fn whoever_lost_the_lease_changes_nothing(world: &World) {
     let late = write(SagaStatus::Running, Hold::Keep(SECOND), &effects);
     assert_eq!(world.store.saga_write(&first, &late).await, Err(StoreError::StaleFence));
     assert_eq!(world.store.saga_renew(&first, SECOND).await, Err(StoreError::StaleFence));
-    assert_eq!(world.store.saga_progress(&first, 0, Some(5), None).await, Err(StoreError::StaleFence));
+    assert_eq!(world.store.saga_progress(&first, SECOND, 0, (Some(5), None)).await, Err(StoreError::StaleFence));
     let (c, e) = world.ids();
     let reservation = nemordp_types::ReservationId::new(c, e);
     let again = world.store.instance_place_again(&first, accepted.instance.id, node, reservation).await;
@@ -120,7 +120,7 @@ async fn a_saga_that_waits_is_due_at_its_time(world: &World) {
     world.clock.advance(60 * SECOND);
     let leased = world.store.saga_claim("r2", SECOND).await.unwrap().unwrap();
     assert_eq!((leased.saga.attempt, leased.state.as_str()), (2, "{\"at\":1}"));
-    world.store.saga_progress(&leased.lease, 1, Some(40), Some("cloning")).await.unwrap();
+    world.store.saga_progress(&leased.lease, SECOND, 1, (Some(40), Some("cloning"))).await.unwrap();
     let steps = world.store.saga_fetch(TenantScope::All, lease.saga_id).await.unwrap().steps;
     assert_eq!((steps[1].percent, steps[1].detail.as_deref()), (Some(40), Some("cloning")));
 }

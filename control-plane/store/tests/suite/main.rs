@@ -10,6 +10,7 @@ mod catalogue;
 mod doubles;
 mod enrollment;
 mod fence;
+mod group;
 mod heartbeat;
 mod history;
 mod idempotency;
