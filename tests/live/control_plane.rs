@@ -25,7 +25,7 @@ fn start(installation: &Installation) {
     let config = installation.dir.join("control-plane/control-plane.toml");
     let mut serve = Binaries::beside_this().unwrap().command("nemordp-control-plane");
     serve.arg("serve").arg("--config").arg(config);
-    lab(installation).spawn(PROGRAM, &mut serve, &installation.dir.join("logs/control-plane.log")).unwrap();
+    lab(installation).spawn(PROGRAM, &serve, &installation.dir.join("logs/control-plane.log")).unwrap();
 }
 
 /// Killed in the middle of each step that touches the node, it finishes the order as if nothing had been.
