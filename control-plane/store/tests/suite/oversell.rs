@@ -5,8 +5,8 @@ use crate::placer::{Happened, PLACERS, campaign, count, crash_every, fleet, judg
 use crate::postgres;
 use crate::support::World;
 
-/// One commit of eight is cut off within this time, which reaches from the snapshot behind the commit.
-const CUT_OFF: (u16, Duration) = (8_192, Duration::from_millis(30));
+/// One commit of four is cut off within this time, which reaches from the snapshot behind the commit.
+const CUT_OFF: (u16, Duration) = (16_384, Duration::from_millis(20));
 
 /// How many orders share a decision.
 const TOGETHER: usize = 3;
