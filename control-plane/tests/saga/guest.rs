@@ -1,11 +1,12 @@
 //! A guest as a fake node has it: it follows what is wanted of it by the rules of `agent/src/instance/plan.rs`.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use nemordp_types::guest::GuestSession;
 use nemordp_types::instance::{DesiredPower, Edition, InstanceSpec, PowerAction};
 use nemordp_types::operation::OperationState;
-use nemordp_types::{Failure, GiB, HostName, Reason};
+use nemordp_types::{Failure, GiB, HostName, LoginName, Reason};
 
 /// The certificate that the guest on an order's own disk shows.
 const CERTIFICATE: [u8; 32] = [7; 32];
@@ -73,8 +74,8 @@ impl Guest {
     pub(crate) fn follow(&mut self, wanted: &InstanceSpec) {
         let fresh = || Disk { size: wanted.disk, password: None, host_name: HostName::new("template").unwrap() };
         for edition in [Some(wanted.disks.system), wanted.disks.rescue].into_iter().flatten() {
-            if !self.disks.contains_key(&edition) {
-                self.disks.insert(edition, fresh());
+            if let Entry::Vacant(missing) = self.disks.entry(edition) {
+                missing.insert(fresh());
                 *self.born.entry(edition).or_default() += 1;
             }
         }
@@ -110,4 +111,9 @@ impl Guest {
         self.personalise();
         OperationState::Succeeded
     }
+}
+
+/// A desktop session.
+pub(crate) fn session(login: &LoginName, id: &str) -> GuestSession {
+    GuestSession { id: id.to_owned(), login_name: login.clone(), started_at: None }
 }

@@ -6,16 +6,15 @@ use std::sync::{Mutex, MutexGuard};
 use jiff::Timestamp;
 use nemordp_proof::Verdict;
 use nemordp_providers::Change;
-use nemordp_types::guest::GuestSession;
 use nemordp_types::instance::{DesiredPower, InstanceSpec, InstanceStatus, ObservedPower, PowerAction};
 use nemordp_types::operation::{Operation, OperationKind, OperationState, Stage};
 use nemordp_types::suspension::{ScheduledSuspension, SuspensionReport};
 use nemordp_types::{
-    Bytes, Failure, Generation, InstanceId, LoginName, Mutation, NodeId, OperationId, Pair, Reason, TemplateDigest,
+    Bytes, Failure, Generation, InstanceId, Mutation, NodeId, OperationId, Pair, Reason, TemplateDigest,
 };
 use secrecy::ExposeSecret as _;
 
-use crate::guest::Guest;
+use crate::guest::{Guest, session};
 
 /// How a change goes wrong.
 #[derive(Debug, Clone)]
@@ -219,10 +218,6 @@ impl FakeNodes {
             }
         }
     }
-}
-
-pub(crate) fn session(login: &LoginName, id: &str) -> GuestSession {
-    GuestSession { id: id.to_owned(), login_name: login.clone(), started_at: None }
 }
 
 impl Memory {

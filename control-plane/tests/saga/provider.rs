@@ -18,8 +18,8 @@ use nemordp_types::template::{TemplatePresence, TemplateState};
 use nemordp_types::{Bytes, Failure, InstanceId, LoginName, Mutation, NodeId, OperationId, Reason, Template};
 use secrecy::ExposeSecret as _;
 
-use crate::guest::Guest;
-use crate::node::{FakeNodes, Memory, session};
+use crate::guest::{Guest, session};
+use crate::node::{FakeNodes, Memory};
 
 impl Provider for FakeNodes {
     fn capabilities(&self) -> Capabilities {
