@@ -125,7 +125,8 @@ impl<'a> Order<'a> {
 pub(crate) fn says_why_and_leaves_nothing(installation: &Installation) {
     let settings = Settings::of(installation);
     let small = SmallPool::mount(installation);
-    settings.write(&settings.original.replace("pools = [", &format!("pools = [{}, ", small.table())));
+    // Behind the first pool, on which the templates lie.
+    settings.write(&settings.original.replace("\" }]", &format!("\" }}, {}]", small.table())));
     registers_a_disk_that_boots_nothing(installation);
 
     installation.phase("a full disk");
