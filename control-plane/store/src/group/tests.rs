@@ -4,7 +4,7 @@ use sqlx::sqlite::{SqliteJournalMode, SqliteSynchronous};
 use tokio::task::JoinSet;
 
 use super::*;
-use crate::sql::Value;
+use crate::sql::{Row, Value};
 
 const NEVER: Duration = Duration::from_secs(3_600);
 const INSERT: &str = "INSERT INTO t (n, body) VALUES ($1, zeroblob($2))";
