@@ -63,6 +63,9 @@ pub struct Config {
     /// Metrics for Prometheus; not served when absent.
     #[serde(default)]
     pub metrics: Option<MetricsConfig>,
+    /// Where traces go.
+    #[serde(default)]
+    pub telemetry: nemordp_trace::Settings,
     /// What lies beneath the agent.
     pub host: HostConfig,
     /// The guests' network and the node's public endpoint.
@@ -204,6 +207,7 @@ impl Config {
         if self.announce_seconds > 60 {
             return Err(Failure::field("announce_seconds", "use 0 to 60 seconds: whoever resets a password waits"));
         }
+        self.telemetry.check().map_err(|f| f.within("telemetry"))?;
         self.network.check().map_err(|f| f.within("network"))?;
         match (self.host.kind, &self.libvirt) {
             (HostKind::Libvirt, Some(libvirt)) => libvirt.check().map_err(|f| f.within("libvirt")),
@@ -269,6 +273,7 @@ mod tests {
     #[test]
     fn unknown_keys_are_refused_at_every_depth() {
         assert_eq!(refusal(&format!("colour = 1\n{SIM}")).field.as_deref(), Some("colour"));
+        assert_eq!(refusal(&format!("{SIM}\n[telemetry]\ncolour = 1")).field.as_deref(), Some("telemetry.colour"));
         let failure = refusal(&format!("{SIM}\nbridgee = \"br0\""));
         assert_eq!(failure.field.as_deref(), Some("network.bridgee"));
         assert!(failure.message.contains("bridge"), "{}", failure.message);
@@ -287,6 +292,7 @@ mod tests {
             ("\"sim\"", "\"libvirt\"", "libvirt"),
             ("host.kind = \"sim\"", "", "host"),
             ("host.kind", "announce_seconds = 61\n        host.kind", "announce_seconds"),
+            ("host.kind", "telemetry.otlp_endpoint = \"here\"\nhost.kind", "telemetry.otlp_endpoint"),
             ("\"127.0.0.1\"\n", "\"192.0.2.1\"\n", "sim.rdp"),
         ] {
             let text = SIM.replace(from, to);

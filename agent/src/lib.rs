@@ -30,6 +30,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::{Config, StartAfterReboot};
 use crate::host::Host;
+use crate::host::traced::Traced;
 use crate::instance::Shared;
 use crate::instance::registry::Registry;
 use crate::journal::{DiskStorage, Journal};
@@ -110,7 +111,7 @@ where
             }
         }
     };
-    let host = Arc::new(open(identity.installation_id).await?);
+    let host = Arc::new(Traced(open(identity.installation_id).await?));
     let revocations = store.load_revocations()?;
     let (node_id, installation_id) = (identity.node_id, identity.installation_id);
     let uplink = Arc::new(Uplink::new(config.control_plane.clone(), identity, revocations)?);

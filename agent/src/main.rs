@@ -7,11 +7,12 @@ use std::sync::Arc;
 use clap::{Parser, Subcommand};
 use nemordp_agent::config::{Config, HostKind, LogFormat};
 use nemordp_agent::{Running, run};
+use nemordp_trace::Export;
 use nemordp_types::{Failure, SystemClock, SystemEntropy};
 use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::{EnvFilter, Layer, Registry};
 
 /// The agent of one node of a NemoRDP installation.
 #[derive(Debug, Parser)]
@@ -58,17 +59,18 @@ fn say(text: &str) {
     eprintln!("nemordp-agent: {text}");
 }
 
-fn log(format: LogFormat) {
+/// The log on standard error, and traces to the collector, if there is one.
+fn log(format: LogFormat, export: Option<&Export>) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    match format {
-        LogFormat::Json => lines.json().init(),
-        LogFormat::Text => lines.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).init(),
-    }
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let lines: Box<dyn Layer<Registry> + Send + Sync> = match format {
+        LogFormat::Json => Box::new(lines.json()),
+        LogFormat::Text => Box::new(lines.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))),
+    };
+    nemordp_trace::install(lines, filter, export);
 }
 
 fn start(config: Config) -> Result<(), Failure> {
-    log(config.log_format);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -77,6 +79,16 @@ fn start(config: Config) -> Result<(), Failure> {
 }
 
 async fn until_told_to_stop(config: Config) -> Result<(), Failure> {
+    let export = Export::start(&config.telemetry, "nemordp-agent").map_err(|failure| failure.within("telemetry"))?;
+    log(config.log_format, export.as_ref());
+    let ended = work(config, export.as_ref()).await;
+    if let Some(export) = export {
+        export.end().await;
+    }
+    ended
+}
+
+async fn work(config: Config, export: Option<&Export>) -> Result<(), Failure> {
     let shutdown = CancellationToken::new();
     let stop = shutdown.clone();
     let unheard = |error| Failure::internal(format!("signals cannot be received: {error}"));
@@ -92,6 +104,9 @@ async fn until_told_to_stop(config: Config) -> Result<(), Failure> {
         stop.cancel();
     });
     let running = on_host(config, shutdown).await?;
+    if let Some(export) = export {
+        export.identify(&running.node_id.to_string());
+    }
     notify(NotifyState::Ready);
     running.finished().await
 }

@@ -10,6 +10,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use nemordp_trace::{TraceParent, metadata};
 use nemordp_types::{Failure, InstanceId, LoginName};
 use nemordp_wire::identity::Role;
 use nemordp_wire::mtls::{MtlsStream, Revocations, require};
@@ -95,6 +96,30 @@ impl<H: Host> AgentService<H> {
         require(&request, Role::ControlPlane, &self.revocations)?;
         Ok(request.into_inner())
     }
+
+    /// The same, with the trace that the caller is in.
+    fn open_traced<T>(&self, request: Request<T>) -> Result<(T, Option<TraceParent>), Status> {
+        let by = metadata::read(request.metadata());
+        Ok((self.open(request)?, by))
+    }
+}
+
+/// Serves a call as a span of the caller's trace.
+async fn served<T>(
+    method: &'static str,
+    by: Option<TraceParent>,
+    work: impl Future<Output = Result<T, Failure>>,
+) -> Answer<T> {
+    let span = nemordp_trace::span!(
+        parent: None,
+        "serve",
+        otel.name = method,
+        otel.kind = "server",
+        rpc.system = "grpc",
+        rpc.method = method
+    );
+    nemordp_trace::follow(&span, by);
+    answer(nemordp_trace::record(span, work).await)
 }
 
 /// Whom a request is about.
@@ -134,36 +159,36 @@ impl<H: Host> Agent for AgentService<H> {
     }
 
     async fn ensure_instance(&self, request: Request<v1::EnsureInstanceRequest>) -> Answer<v1::Operation> {
-        let message = self.open(request)?;
-        answer(self.submit(operation::ensure(message)).await)
+        let (message, by) = self.open_traced(request)?;
+        served("ensure_instance", by, self.submit(operation::ensure(message))).await
     }
 
     async fn power_instance(&self, request: Request<v1::PowerInstanceRequest>) -> Answer<v1::Operation> {
-        let message = self.open(request)?;
-        answer(self.submit(operation::power(message)).await)
+        let (message, by) = self.open_traced(request)?;
+        served("power_instance", by, self.submit(operation::power(message))).await
     }
 
     async fn delete_instance(&self, request: Request<v1::DeleteInstanceRequest>) -> Answer<v1::Operation> {
-        let message = self.open(request)?;
-        answer(self.submit(operation::delete(message)).await)
+        let (message, by) = self.open_traced(request)?;
+        served("delete_instance", by, self.submit(operation::delete(message))).await
     }
 
     async fn set_password(&self, request: Request<v1::SetPasswordRequest>) -> Answer<v1::Operation> {
-        let message = self.open(request)?;
-        answer(self.submit(operation::set_password(message)).await)
+        let (message, by) = self.open_traced(request)?;
+        served("set_password", by, self.submit(operation::set_password(message))).await
     }
 
     async fn end_sessions(&self, request: Request<v1::EndSessionsRequest>) -> Answer<v1::Operation> {
-        let message = self.open(request)?;
-        answer(self.submit(operation::end_sessions(message)).await)
+        let (message, by) = self.open_traced(request)?;
+        served("end_sessions", by, self.submit(operation::end_sessions(message))).await
     }
 
     async fn schedule_suspension(
         &self,
         request: Request<v1::ScheduleSuspensionRequest>,
     ) -> Answer<v1::ScheduleSuspensionResponse> {
-        let message = self.open(request)?;
-        answer(self.suspension_schedule(message).await)
+        let (message, by) = self.open_traced(request)?;
+        served("schedule_suspension", by, self.suspension_schedule(message)).await
     }
 
     async fn get_operation(&self, request: Request<v1::GetOperationRequest>) -> Answer<v1::Operation> {
@@ -177,8 +202,8 @@ impl<H: Host> Agent for AgentService<H> {
     }
 
     async fn get_instance(&self, request: Request<v1::GetInstanceRequest>) -> Answer<v1::InstanceStatus> {
-        let message = self.open(request)?;
-        answer(self.instance_get(&message.instance_id).await)
+        let (message, by) = self.open_traced(request)?;
+        served("get_instance", by, self.instance_get(&message.instance_id)).await
     }
 
     async fn list_instances(&self, request: Request<v1::ListInstancesRequest>) -> Answer<v1::ListInstancesResponse> {
@@ -192,12 +217,12 @@ impl<H: Host> Agent for AgentService<H> {
     }
 
     async fn get_account(&self, request: Request<v1::GetAccountRequest>) -> Answer<v1::GetAccountResponse> {
-        let message = self.open(request)?;
-        answer(self.account(message).await)
+        let (message, by) = self.open_traced(request)?;
+        served("get_account", by, self.account(message)).await
     }
 
     async fn list_sessions(&self, request: Request<v1::ListSessionsRequest>) -> Answer<v1::ListSessionsResponse> {
-        let message = self.open(request)?;
-        answer(self.sessions(message).await)
+        let (message, by) = self.open_traced(request)?;
+        served("list_sessions", by, self.sessions(message)).await
     }
 }

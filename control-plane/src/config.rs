@@ -40,6 +40,9 @@ pub struct Config {
     /// What Prometheus scrapes.
     #[serde(default)]
     pub metrics: Metrics,
+    /// Where traces go.
+    #[serde(default)]
+    pub telemetry: nemordp_trace::Settings,
     /// How much more is sold than a node has, unless its ticket says otherwise.
     #[serde(default)]
     pub overcommit: Overcommit,
@@ -257,6 +260,7 @@ impl Config {
         self.http.check().map_err(|failure| failure.within("http"))?;
         self.grpc.check().map_err(|failure| failure.within("grpc"))?;
         self.nodes.check().map_err(|failure| failure.within("nodes"))?;
+        self.telemetry.check().map_err(|failure| failure.within("telemetry"))?;
         within("proof.deadline_seconds", self.proof.deadline().as_secs(), 1, 600)?;
         let grace = self.instances.deletion_grace_seconds;
         within("instances.deletion_grace_seconds", grace, 0, crate::app::GRACE_MAX.as_secs())?;
@@ -443,12 +447,14 @@ mod tests {
         assert_eq!(refused("[nodes]\nlost_after_seconds = 30"), "nodes.lost_after_seconds");
         assert_eq!(refused("[overcommit]\nvcpu_percent = 0\nmemory_percent = 100"), "overcommit.vcpu_percent");
         assert_eq!(refused("[http]\nlisten = 7"), "http.listen");
+        assert_eq!(refused("[telemetry]\notlp_endpoint = \"collector\""), "telemetry.otlp_endpoint");
+        assert_eq!(refused("[telemetry]\nsampling_ratio = 2"), "telemetry.sampling_ratio");
         assert_eq!(Config::from_toml("data_dir = \"x\"").unwrap_err().field.as_deref(), Some("data_dir"));
     }
 
     #[test]
     fn unknown_keys_are_refused_at_every_level() {
-        for toml in ["colour = 1", "[http]\ncolour = 1", "[nodes]\ncolour = 1"] {
+        for toml in ["colour = 1", "[http]\ncolour = 1", "[nodes]\ncolour = 1", "[telemetry]\ncolour = 1"] {
             let failure = Config::from_toml(&format!("data_dir = \"/tmp/x\"\n{toml}")).unwrap_err();
             assert!(failure.message.contains("colour"), "{failure}");
         }

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use clap::{Parser, Subcommand};
 use nemordp_model::{ApiScopes, Label};
 use nemordp_store::{CertificateRole, NewApiKey, Store};
+use nemordp_trace::Export;
 use nemordp_types::{ApiKeyId, Clock, Entropy, Failure, SystemClock, SystemEntropy};
 use secrecy::ExposeSecret as _;
 use tokio_util::sync::CancellationToken;
@@ -98,7 +99,6 @@ pub fn run() -> ExitCode {
         tracing::debug!("a TLS provider was installed already");
     }
     let arguments = Arguments::parse();
-    log_to_stderr(arguments.log_format == "json");
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return complain(&Failure::internal(error)),
@@ -110,7 +110,11 @@ pub fn run() -> ExitCode {
 }
 
 async fn execute(arguments: Arguments) -> Result<(), Failure> {
+    let json = arguments.log_format == "json";
     let (clock, entropy): (Arc<dyn Clock>, Arc<dyn Entropy>) = (Arc::new(SystemClock), Arc::new(SystemEntropy));
+    if !matches!(arguments.command, Command::Serve) {
+        log_to_stderr(json, None);
+    }
     if let Command::Openapi = arguments.command {
         let document = crate::http::document().to_pretty_json().map_err(Failure::internal)?;
         return say(&document);
@@ -128,7 +132,7 @@ async fn execute(arguments: Arguments) -> Result<(), Failure> {
             installation.store.close().await;
             Ok(())
         }
-        Command::Serve => serve(config, clock, entropy).await,
+        Command::Serve => serve(config, json, clock, entropy).await,
         Command::Key(KeyCommand::Create { name, scopes, tenant }) => {
             create_key(&config, &name, &scopes, tenant.as_deref(), clock, entropy).await
         }
@@ -141,9 +145,28 @@ async fn execute(arguments: Arguments) -> Result<(), Failure> {
     }
 }
 
-async fn serve(config: Config, clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>) -> Result<(), Failure> {
+async fn serve(config: Config, json: bool, clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>) -> Result<(), Failure> {
+    let export = Export::start(&config.telemetry, "nemordp-control-plane");
+    let export = export.map_err(|failure| failure.within("telemetry"))?;
+    log_to_stderr(json, export.as_ref());
+    let served = serve_until_told(config, clock, entropy, export.as_ref()).await;
+    if let Some(export) = export {
+        export.end().await;
+    }
+    served
+}
+
+async fn serve_until_told(
+    config: Config,
+    clock: Arc<dyn Clock>,
+    entropy: Arc<dyn Entropy>,
+    export: Option<&Export>,
+) -> Result<(), Failure> {
     let shutdown = CancellationToken::new();
     let running = crate::serve::serve(config, clock, entropy, shutdown.clone()).await?;
+    if let (Some(export), Some(replica)) = (export, &running.replica) {
+        export.identify(replica);
+    }
     tokio::spawn(async move {
         asked_to_end().await;
         tracing::info!("asked to end: finishes what is being answered");

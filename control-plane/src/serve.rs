@@ -86,6 +86,8 @@ pub struct Running {
     pub metrics_addr: SocketAddr,
     /// The use cases, for programs that hold a control plane in their own process.
     pub app: Arc<App>,
+    /// Its name among replicas, anew with each start; none where somebody else carries sagas on.
+    pub replica: Option<String>,
     tasks: JoinSet<Result<(), Failure>>,
     shutdown: CancellationToken,
 }
@@ -172,7 +174,7 @@ pub async fn serve_with(
     tasks.spawn(upkeep(Arc::clone(&app), shutdown.clone()));
     tasks.spawn(follow_revocations(Arc::clone(&app), shutdown.clone()));
     tracing::info!(%http_addr, %grpc_addr, %metrics_addr, installation = %app.installation_id, "control plane serves");
-    Ok(Running { http_addr, grpc_addr, metrics_addr, app, tasks, shutdown })
+    Ok(Running { http_addr, grpc_addr, metrics_addr, app, replica: None, tasks, shutdown })
 }
 
 async fn bind(field: &str, address: SocketAddr) -> Result<TcpListener, Failure> {
@@ -296,7 +298,7 @@ pub async fn serve(
     let settings = Settings {
         lease: Duration::from_millis(config.work.lease_milliseconds),
         at_once: usize::try_from(config.work.at_once).map_err(Failure::internal)?,
-        ..Settings::named(owner)
+        ..Settings::named(owner.clone())
     };
     let work = Work {
         engine: engine.clone(),
@@ -308,6 +310,7 @@ pub async fn serve(
     };
     let mut running =
         serve_with(Arc::new(config), installation, clock, entropy, Arc::new(work), shutdown.clone()).await?;
+    running.replica = Some(owner);
     let hints = wake::Hints { store: tools.store.clone(), engine: engine.clone(), reconcilers: reconcilers.clone() };
     running.tasks.spawn(wake::tell(tools.store.clone(), announce, shutdown.clone()));
     running.tasks.spawn(wake::follow(hints, shutdown.clone()));

@@ -8,9 +8,10 @@ use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogra
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 use nemordp_model::{Capacity, Lifecycle, Node, OrderState};
 use nemordp_store::{InstanceFilter, OrderFilter, PAGE_MAX, Page, TenantScope};
+use nemordp_trace::Export;
 use nemordp_types::Failure;
 use nemordp_types::node::NodeAvailability;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::{EnvFilter, Layer, Registry};
 
 use crate::app::App;
 
@@ -273,14 +274,14 @@ fn describe() {
     );
 }
 
-/// Sends the log to standard error: JSON for machines, text for people. `NEMORDP_LOG` filters it (default `info`).
-pub fn log_to_stderr(json: bool) {
+/// Sends the log to standard error: JSON for machines, text for people; and traces to the collector, if there is one.
+/// `NEMORDP_LOG` filters the log (default `info`).
+pub fn log_to_stderr(json: bool, export: Option<&Export>) {
     let filter = EnvFilter::try_from_env("NEMORDP_LOG").unwrap_or_else(|_| EnvFilter::new("info,sqlx=warn"));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    // The second subscriber of a process is refused; the first one serves.
-    let installed = match json {
-        true => builder.json().flatten_event(true).with_current_span(true).try_init(),
-        false => builder.try_init(),
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let lines: Box<dyn Layer<Registry> + Send + Sync> = match json {
+        true => Box::new(lines.json().flatten_event(true).with_current_span(true)),
+        false => Box::new(lines),
     };
-    drop(installed);
+    nemordp_trace::install(lines, filter, export);
 }

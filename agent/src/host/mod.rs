@@ -15,6 +15,7 @@ pub mod process;
 pub mod seed;
 #[cfg(feature = "sim")]
 pub mod sim;
+pub mod traced;
 pub mod xml;
 
 use std::future::Future;

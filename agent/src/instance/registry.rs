@@ -150,7 +150,7 @@ impl<H: Host> Registry<H> {
             }
         };
         let (answer, result) = oneshot::channel();
-        task.try_send(Message::Request { work, answer }).map_err(|_| busy())?;
+        task.try_send(Message::Request { work, by: nemordp_trace::current(), answer }).map_err(|_| busy())?;
         result.await.map_err(|_| busy())?
     }
 

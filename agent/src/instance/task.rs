@@ -1,15 +1,18 @@
 //! One task owns one instance: its record, its machine, the one step that runs.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use nemordp_trace::{TraceParent, span};
 use nemordp_types::instance::PowerAction;
 use nemordp_types::operation::{Operation, OperationState, Stage};
 use nemordp_types::{Failure, Generation, Mutation, OperationId};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+use tracing::Span;
 
 use super::Shared;
 use super::admission::{self, Admission};
@@ -29,8 +32,8 @@ pub(super) const MAILBOX: usize = 32;
 /// What a task is asked.
 #[derive(Debug)]
 pub(super) enum Message {
-    /// A mutation.
-    Request { work: Work, answer: oneshot::Sender<Result<Operation, Failure>> },
+    /// A mutation, and to which trace it belongs.
+    Request { work: Work, by: Option<TraceParent>, answer: oneshot::Sender<Result<Operation, Failure>> },
     /// What the hypervisor shows of it now.
     Seen(Option<Box<HostInstance>>),
     /// Start it again after a reboot of the host.
@@ -58,6 +61,8 @@ pub(super) struct Task<H> {
     pub(super) observed: Observed,
     pub(super) probe: Option<JoinHandle<Observed>>,
     stopped: Option<oneshot::Sender<()>>,
+    /// The spans of operations that are not over; each outlives the call that asked for it.
+    spans: HashMap<OperationId, Span>,
 }
 
 /// What a task waits for.
@@ -91,6 +96,7 @@ impl<H: Host> Task<H> {
             observed: Observed::default(),
             probe: None,
             stopped: None,
+            spans: HashMap::new(),
         };
         task.show();
         task.show_suspension();
@@ -143,8 +149,8 @@ impl<H: Host> Task<H> {
     /// Whether the task is over.
     async fn message(&mut self, message: Message) -> bool {
         match message {
-            Message::Request { work, answer } => {
-                let result = self.request(work).await;
+            Message::Request { work, by, answer } => {
+                let result = self.request_within(by, work).await;
                 // The caller may have hung up; the operation runs nevertheless.
                 drop(answer.send(result));
             }
@@ -175,7 +181,12 @@ impl<H: Host> Task<H> {
         false
     }
 
+    /// Takes work that nobody's trace asks for.
     pub(super) async fn request(&mut self, work: Work) -> Result<Operation, Failure> {
+        self.request_within(None, work).await
+    }
+
+    async fn request_within(&mut self, by: Option<TraceParent>, work: Work) -> Result<Operation, Failure> {
         let kind = work.job.kind();
         let admission = admission::admit(&self.record, &work.mutation, kind)?;
         let mut record = self.record.clone();
@@ -215,6 +226,7 @@ impl<H: Host> Task<H> {
             instance = %work.mutation.instance_id, operation = %work.mutation.operation_id, kind = kind.word(),
             generation = work.mutation.pair.generation.0, fence = work.mutation.pair.fence.0, "accepted"
         );
+        self.spans.insert(work.mutation.operation_id, operation_span(&work, by));
         self.advance(Event::Requested(work)).await;
         Ok(self.shared.board.operation(operation.mutation.operation_id).unwrap_or(operation))
     }
@@ -240,6 +252,10 @@ impl<H: Host> Task<H> {
             shown.stage = step.stage();
             shown.percent = None;
         });
+        let span = self.spans.get(&work.mutation.operation_id).map_or_else(
+            Span::none,
+            |operation| span!(parent: operation, "step", otel.name = ?step, stage = step.stage().word()),
+        );
         self.interrupt = CancellationToken::new();
         let run = Run {
             shared: Arc::clone(&self.shared),
@@ -248,7 +264,7 @@ impl<H: Host> Task<H> {
             personalised: self.record.personalised.clone().map(|guest| (guest, self.record.personalised_disk)),
             interrupt: self.interrupt.clone(),
         };
-        self.running = Some(tokio::spawn(Box::pin(run.run())));
+        self.running = Some(tokio::spawn(nemordp_trace::record(span, Box::pin(run.run()))));
     }
 
     async fn ended(&mut self, outcome: Result<Found, Failure>) {
@@ -288,6 +304,9 @@ impl<H: Host> Task<H> {
     }
 
     async fn finish(&mut self, id: OperationId, outcome: Result<(), Failure>) {
+        if let (Some(span), Err(failure)) = (self.spans.remove(&id), &outcome) {
+            nemordp_trace::fail(&span, failure.reason);
+        }
         let now = self.shared.clock.now();
         let Some(mut operation) = self.record.operation(id).cloned() else { return };
         if operation.state != OperationState::Running {
@@ -360,6 +379,20 @@ impl<H: Host> Task<H> {
         }
         false
     }
+}
+
+/// An operation in the trace of whoever asked for it; one that the agent begins by itself, in a trace of its own.
+fn operation_span(work: &Work, by: Option<TraceParent>) -> Span {
+    let (mutation, kind) = (&work.mutation, work.job.kind().word());
+    let span = span!(
+        parent: None,
+        "operation",
+        otel.name = %format_args!("operation {kind}"),
+        operation_id = %mutation.operation_id,
+        instance_id = %mutation.instance_id
+    );
+    nemordp_trace::follow(&span, by);
+    span
 }
 
 /// Waits for a task that may not be there.

@@ -8,10 +8,12 @@ use axum::http::{HeaderName, HeaderValue, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use nemordp_api::REQUEST_ID as REQUEST_ID_HEADER;
+use nemordp_trace::TraceParent;
 use nemordp_types::id::uuid_v7;
 use nemordp_types::{Failure, Reason};
 use tokio::time::{Instant, timeout};
-use tracing::Instrument as _;
+use tracing::field::Empty;
+use tracing::{Instrument as _, Span};
 
 use super::Api;
 use super::error::{HttpError, REQUEST_ID};
@@ -23,18 +25,31 @@ const HEADERS: [(HeaderName, &str); 4] = [
     (header::CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'"),
 ];
 
+/// What stands for the route of a request that has none.
+const UNMATCHED: &str = "unmatched";
+/// Routes that make no span.
+const UNTRACED: [&str; 3] = ["/healthz", "/readyz", UNMATCHED];
+
 /// The outermost layer.
 pub(super) async fn around(State(api): State<Api>, request: Request, next: Next) -> Response {
     let id = uuid_v7(api.app.clock.as_ref(), api.app.entropy.as_ref()).to_string();
     let method = request.method().clone();
-    let route = request.extensions().get::<MatchedPath>().map_or("unmatched", MatchedPath::as_str).to_owned();
-    let span = tracing::info_span!("request", request_id = %id, %method, route);
+    let route = request.extensions().get::<MatchedPath>().map_or(UNMATCHED, MatchedPath::as_str).to_owned();
+    let span = tracing::info_span!("request", request_id = %id, %method, route, trace_id = Empty);
+    let traced = traced(&request, &route, &id);
+    if let Some(here) = nemordp_trace::context(&traced) {
+        span.record("trace_id", here.trace_id());
+    }
     let begun = Instant::now();
-    let answered = REQUEST_ID.scope(id.clone(), next.run(request)).instrument(span.clone());
+    let answered = REQUEST_ID.scope(id.clone(), next.run(request)).instrument(traced.clone()).instrument(span.clone());
     let mut response = answered.await;
     let took = begun.elapsed();
     let status = response.status().as_u16();
     api.telemetry.http(method.as_str(), &route, status, took);
+    traced.record("http.response.status_code", i64::from(status));
+    if response.status().is_server_error() {
+        traced.record("otel.status_code", "ERROR");
+    }
     span.in_scope(|| {
         let milliseconds = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
         tracing::info!(status, milliseconds, "answered");
@@ -50,6 +65,34 @@ pub(super) async fn around(State(api): State<Api>, request: Request, next: Next)
         headers.insert(REQUEST_ID_HEADER, value);
     }
     response
+}
+
+/// The request's span, beneath the one that its sender names. Of the request it says the method and the route's template,
+/// nothing that anybody put into it. Questions whether we live make none, nor do paths that are not ours.
+fn traced(request: &Request, route: &str, id: &str) -> Span {
+    if UNTRACED.contains(&route) {
+        return Span::none();
+    }
+    let method = request.method().as_str();
+    let span = nemordp_trace::span!(
+        parent: None,
+        "request",
+        otel.name = %format_args!("{method} {route}"),
+        otel.kind = "server",
+        request_id = id,
+        http.request.method = method,
+        http.route = route,
+        http.response.status_code = Empty
+    );
+    nemordp_trace::follow(&span, sender(request));
+    span
+}
+
+/// Where the sender's trace is; a header that is there twice, or cannot be read, says nothing.
+fn sender(request: &Request) -> Option<TraceParent> {
+    let mut values = request.headers().get_all(TraceParent::NAME).iter();
+    let (value, None) = (values.next()?, values.next()) else { return None };
+    value.to_str().ok()?.parse().ok()
 }
 
 /// Ends an ordinary request that takes too long. What it began in the store is whole or not there; its Idempotency-Key

@@ -1,10 +1,12 @@
 //! Carries one leased saga on, until it ends, has to wait, or the lease is lost.
 //!
-//! Forward is here; `back` undoes, `elsewhere` begins again on another node, `guard` keeps the lease beside a step.
+//! Forward is here; `back` undoes, `elsewhere` begins again on another node, `guard` keeps the lease beside a step, `trace`
+//! says to which trace it all belongs.
 
 mod back;
 mod elsewhere;
 mod guard;
+mod trace;
 
 use std::time::Duration;
 
@@ -14,6 +16,7 @@ use nemordp_types::template::RdpSecurity;
 use nemordp_types::{Failure, Reason};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
 
 use super::Tools;
 use super::plan::{Step, steps};
@@ -80,6 +83,7 @@ pub async fn carry(tools: &Tools, leased: LeasedSaga, lease_for: Duration, stop:
     let (lease, saga, stored) = (leased.lease, leased.saga.clone(), leased.saga.steps);
     let (security, intended) = (None, None);
     let mut carrier = Carrier { tools, lease, saga, stored, state, security, lease_for, stop, intended, cancel };
+    carrier.join_trace();
     loop {
         let outcome = match carrier.saga.status {
             SagaStatus::Running => carrier.forward().await,
@@ -133,7 +137,9 @@ impl Carrier<'_> {
             self.write(Hold::Keep(self.lease_for), &effects).await?;
         }
         let began = Instant::now();
-        let outcome = self.guarded(step, cancellable).await;
+        let span = self.step_span(step);
+        let outcome = self.guarded(step, cancellable).instrument(span.clone()).await;
+        trace::note(&span, &outcome);
         let (kind, name) = (self.saga.kind.word(), step.name());
         metrics::histogram!("nemordp_step_seconds", "saga" => kind, "step" => name)
             .record(began.elapsed().as_secs_f64());
@@ -212,6 +218,7 @@ impl Carrier<'_> {
                 break;
             };
             self.begin_row();
+            trace::note(&self.step_span(step), &Ok(()));
             self.end_row();
             metrics::histogram!("nemordp_step_seconds", "saga" => kind.word(), "step" => step.name()).record(0.0);
             effects.extend(more);

@@ -145,7 +145,7 @@ pub const fn steps(kind: SagaKind) -> &'static [Step] {
     }
 }
 
-/// A saga at its beginning, to be stored together with what it is about.
+/// A saga at its beginning, to be stored together with what it is about; it belongs to the trace of whoever asks.
 ///
 /// # Errors
 /// Never for these kinds; the caller need not know.
@@ -153,7 +153,7 @@ pub fn begin(kind: SagaKind, clock: &dyn Clock, entropy: &dyn Entropy) -> Result
     Ok(NewSaga {
         id: SagaId::new(clock, entropy),
         kind,
-        state: State::default().to_text()?,
+        state: State { trace: nemordp_trace::current(), ..State::default() }.to_text()?,
         steps: steps(kind).iter().map(|step| step.name().to_owned()).collect(),
     })
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use nemordp_trace::TraceParent;
 use nemordp_types::{Clock, Entropy, Failure, NodeId, OperationId};
 use serde::{Deserialize, Serialize};
 
@@ -33,6 +34,10 @@ pub struct State {
     /// Why everything is undone; an undo that fails must not hide it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cause: Option<Failure>,
+    /// The trace to which every step belongs, whoever makes it; none unless traces are exported, so that a version that
+    /// does not know them reads the rest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trace: Option<TraceParent>,
 }
 
 /// Leaving a node for another.
@@ -83,5 +88,29 @@ impl State {
         self.password_made = false;
         self.tries = 0;
         self.leaving = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As a version before traces wrote it, and as it reads it.
+    const BEFORE: &str = r#"{"changes":{},"undos":{},"password_made":true,"tries":2,"given_up":[]}"#;
+
+    #[test]
+    fn a_state_without_a_trace_is_what_older_versions_write_and_read() {
+        let state = State::from_text(BEFORE).unwrap();
+        assert!(state.trace.is_none());
+        assert_eq!(state.to_text().unwrap(), BEFORE);
+    }
+
+    #[test]
+    fn the_trace_outlives_the_process_and_the_node() {
+        let trace: TraceParent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".parse().unwrap();
+        let mut state = State { trace: Some(trace), ..State::default() };
+        let entropy = nemordp_types::SeededEntropy::new(1);
+        state.start_over(NodeId::new(&nemordp_types::ManualClock::at_second(1), &entropy));
+        assert_eq!(State::from_text(&state.to_text().unwrap()).unwrap().trace, Some(trace));
     }
 }

@@ -74,6 +74,12 @@ impl Api {
         drop(self.key.set(key));
     }
 
+    /// The key that every request carries.
+    #[must_use]
+    pub fn key(&self) -> &str {
+        self.key.get().map(String::as_str).unwrap_or_default()
+    }
+
     /// One try at one replica.
     ///
     /// # Errors
@@ -85,6 +91,17 @@ impl Api {
         body: Option<&Value>,
         intention: Option<&str>,
     ) -> Result<Answer> {
+        self.ask(method, path, body, intention, None).await
+    }
+
+    async fn ask(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+        intention: Option<&str>,
+        traceparent: Option<&str>,
+    ) -> Result<Answer> {
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
         let base = self.bases.get(turn % self.bases.len()).ok_or_else(|| unusable("API", "there is no replica"))?;
         let mut request = self.http.request(method, format!("{base}{path}"));
@@ -93,6 +110,9 @@ impl Api {
         }
         if let Some(intention) = intention {
             request = request.header("Idempotency-Key", intention);
+        }
+        if let Some(traceparent) = traceparent {
+            request = request.header("traceparent", traceparent);
         }
         if let Some(body) = body {
             request = request.json(body);
@@ -192,11 +212,16 @@ impl Api {
     /// # Errors
     /// Nobody answered.
     pub async fn order(&self, intention: &str) -> Result<Answer> {
-        let body = json!({
-            "plan": "basic", "template": "sim-desktop", "region": "lab", "host_name": "desk-1",
-            "external_reference": intention,
-        });
-        self.insist(Method::POST, "/v1/orders", Some(&body), intention).await
+        self.insist(Method::POST, "/v1/orders", Some(&desktop(intention)), intention).await
+    }
+
+    /// Orders a desktop within a trace (`traceparent`), in one try.
+    ///
+    /// # Errors
+    /// It was not accepted.
+    pub async fn order_traced(&self, intention: &str, traceparent: &str) -> Result<Answer> {
+        let body = desktop(intention);
+        self.ask(Method::POST, "/v1/orders", Some(&body), Some(intention), Some(traceparent)).await?.success()
     }
 
     /// Uploads a file.
@@ -205,8 +230,7 @@ impl Api {
     /// It was not taken.
     pub(super) async fn upload(&self, path: &str, bytes: Vec<u8>) -> Result<()> {
         let base = self.bases.first().ok_or_else(|| unusable("API", "there is no replica"))?;
-        let key = self.key.get().map(String::as_str).unwrap_or_default();
-        let request = self.http.put(format!("{base}{path}")).bearer_auth(key);
+        let request = self.http.put(format!("{base}{path}")).bearer_auth(self.key());
         let request = request.header("content-type", "application/octet-stream").body(bytes);
         let response = request.send().await.map_err(|error| unusable(path, error))?;
         if response.status().is_success() {
@@ -214,6 +238,13 @@ impl Api {
         }
         Err(unusable(path, response.text().await.unwrap_or_default()))
     }
+}
+
+fn desktop(intention: &str) -> Value {
+    json!({
+        "plan": "basic", "template": "sim-desktop", "region": "lab", "host_name": "desk-1",
+        "external_reference": intention,
+    })
 }
 
 /// Worth repeating: the store or the replica is away, or the same intention is being answered elsewhere.

@@ -5,6 +5,11 @@ use std::path::Path;
 
 use super::Shape;
 
+/// Where traces go, if they go anywhere.
+fn telemetry(shape: &Shape) -> String {
+    shape.collector.map(|address| format!("\n[telemetry]\notlp_endpoint = \"http://{address}\"\n")).unwrap_or_default()
+}
+
 /// What a control plane reads.
 pub(super) fn replica(
     shape: &Shape,
@@ -37,7 +42,8 @@ lost_after_seconds = {lost}
 [work]
 lease_milliseconds = {lease}
 at_once = {at_once}
-"#,
+{telemetry}"#,
+        telemetry = telemetry(shape),
         data = data.display(),
         suspect = heartbeat * 20,
         lost = heartbeat * 60,
@@ -81,7 +87,8 @@ pools = [{{ storage_class = "nvme", size_gib = {disk} }}]
 boot_delay_ms = {boot}
 clone_delay_ms = {clone}
 rdp = true
-"#,
+{telemetry}"#,
+        telemetry = telemetry(shape),
         dir = dir.display(),
         subnet = 100 + number,
         address = listen.ip(),

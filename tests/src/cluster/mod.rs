@@ -16,6 +16,7 @@ mod node;
 mod postgres;
 mod program;
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -113,6 +114,8 @@ pub struct Shape {
     pub vcpu: u32,
     /// Where the programs lie; beside this one when absent.
     pub programs: Option<PathBuf>,
+    /// The collector that takes their traces; they send none when absent.
+    pub collector: Option<SocketAddr>,
 }
 
 impl Shape {
@@ -131,6 +134,7 @@ impl Shape {
             heartbeat_seconds: 1,
             vcpu: 400,
             programs: None,
+            collector: None,
         }
     }
 }

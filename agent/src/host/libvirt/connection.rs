@@ -135,8 +135,14 @@ impl Connection {
     {
         let waited_for = Arc::new(Watch::default());
         let (watch, abandoned) = (Arc::clone(&waited_for), Arc::clone(&self.abandoned));
+        // Its parent is the host's call, which says for what; the time between the two is waiting for a thread.
+        let span = nemordp_trace::child!("libvirt", otel.name = "libvirt", otel.kind = "client");
         let thread = tokio::task::spawn_blocking(move || {
-            let result = work();
+            let result = span.in_scope(work);
+            if let Err(failure) = &result {
+                nemordp_trace::fail(&span, failure.reason);
+            }
+            drop(span);
             watch.end(&abandoned);
             drop((permit, guard));
             result

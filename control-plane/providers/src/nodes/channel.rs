@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use nemordp_trace::metadata::CarryOn;
 use nemordp_types::{Failure, NodeAddress, NodeId, Reason};
 use nemordp_wire::identity::{Identity, Role};
 use nemordp_wire::mtls;
@@ -12,12 +13,13 @@ use nemordp_wire::v1::agent_client::AgentClient;
 use rustls::ClientConfig;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
+use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Channel;
 
 use crate::Place;
 
-/// The generated client of one node.
-pub(super) type Client = AgentClient<Channel>;
+/// The generated client of one node; it says with each call to which trace that belongs.
+pub(super) type Client = AgentClient<InterceptedService<Channel, CarryOn>>;
 
 struct Entry {
     address: NodeAddress,
@@ -58,7 +60,7 @@ impl Channels {
         let (channel, permits) = self.of(place);
         let work = async {
             let _permit = permits.acquire().await.map_err(Failure::internal)?;
-            call(AgentClient::new(channel)).await
+            call(AgentClient::with_interceptor(channel, CarryOn)).await
         };
         let answer = timeout(deadline, work).await.unwrap_or_else(|_| {
             Err(Failure::new(

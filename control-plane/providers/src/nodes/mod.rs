@@ -61,6 +61,24 @@ impl Nodes {
     }
 }
 
+/// A call as a span of the caller's trace. Questions after an operation that is followed make none: they come by the dozen
+/// and say nothing that the agent's own spans do not.
+async fn asked<T>(
+    method: &'static str,
+    place: &Place,
+    call: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    let span = nemordp_trace::child!(
+        "call",
+        otel.name = method,
+        otel.kind = "client",
+        rpc.system = "grpc",
+        rpc.method = method,
+        node_id = %place.node
+    );
+    nemordp_trace::record(span, call).await
+}
+
 impl Provider for Nodes {
     fn capabilities(&self) -> Capabilities {
         Capabilities {
@@ -81,7 +99,8 @@ impl Provider for Nodes {
         mutation: Mutation,
         change: &'a Change,
     ) -> BoxFuture<'a, Result<Operation, Failure>> {
-        self.channels.call(place, self.limits.send, move |client| rpc::send(client, mutation, change)).boxed()
+        let call = self.channels.call(place, self.limits.send, move |client| rpc::send(client, mutation, change));
+        asked(change.kind().word(), place, call).boxed()
     }
 
     fn operation<'a>(&'a self, place: &'a Place, id: OperationId) -> BoxFuture<'a, Result<Operation, Failure>> {
@@ -102,7 +121,8 @@ impl Provider for Nodes {
     }
 
     fn status<'a>(&'a self, place: &'a Place, id: InstanceId) -> BoxFuture<'a, Result<InstanceStatus, Failure>> {
-        self.channels.call(place, self.limits.read, move |client| rpc::status(client, id)).boxed()
+        let call = self.channels.call(place, self.limits.read, move |client| rpc::status(client, id));
+        asked("get_instance", place, call).boxed()
     }
 
     fn instances<'a>(&'a self, place: &'a Place) -> BoxFuture<'a, Result<Vec<InstanceStatus>, Failure>> {
@@ -116,11 +136,13 @@ impl Provider for Nodes {
         login: &'a LoginName,
         since: Timestamp,
     ) -> BoxFuture<'a, Result<Account, Failure>> {
-        self.channels.call(place, self.limits.guest, move |client| rpc::account(client, id, login, since)).boxed()
+        let call = self.channels.call(place, self.limits.guest, move |client| rpc::account(client, id, login, since));
+        asked("get_account", place, call).boxed()
     }
 
     fn sessions<'a>(&'a self, place: &'a Place, id: InstanceId) -> BoxFuture<'a, Result<Vec<GuestSession>, Failure>> {
-        self.channels.call(place, self.limits.guest, move |client| rpc::sessions(client, id)).boxed()
+        let call = self.channels.call(place, self.limits.guest, move |client| rpc::sessions(client, id));
+        asked("list_sessions", place, call).boxed()
     }
 
     fn suspend_at<'a>(
@@ -129,7 +151,8 @@ impl Provider for Nodes {
         mutation: Mutation,
         at: Option<Timestamp>,
     ) -> BoxFuture<'a, Result<(), Failure>> {
-        self.channels.call(place, self.limits.send, move |client| rpc::suspend_at(client, mutation, at)).boxed()
+        let call = self.channels.call(place, self.limits.send, move |client| rpc::suspend_at(client, mutation, at));
+        asked("schedule_suspension", place, call).boxed()
     }
 
     fn template_prepare<'a>(

@@ -3,8 +3,9 @@
 use nemordp_model::{OrderChange, SagaKind, SagaStatus, StepState};
 use nemordp_store::{Effect, Hold, StoreError};
 use nemordp_types::{Failure, Reason};
+use tracing::Instrument as _;
 
-use super::{Carried, Carrier, Left, Rest};
+use super::{Carried, Carrier, Left, Rest, trace};
 use crate::saga::plan::{Step, Undo};
 use crate::saga::retry::{Next, StepFailure, after_failed_undo};
 
@@ -24,10 +25,12 @@ impl Carrier<'_> {
                 if fresh {
                     self.write(Hold::Keep(self.lease_for), &[]).await?;
                 }
+                let span = self.undo_span();
                 let undone = match undo {
-                    Undo::Remove => self.removed(id).await,
-                    Undo::TakeBack => self.taken_back(id).await,
+                    Undo::Remove => self.removed(id).instrument(span.clone()).await,
+                    Undo::TakeBack => self.taken_back(id).instrument(span.clone()).await,
                 };
+                trace::note(&span, &undone);
                 match undone {
                     Ok(()) => {}
                     // What was made there is off, and is withdrawn or brought in line when the node is back.

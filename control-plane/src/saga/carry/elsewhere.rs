@@ -5,8 +5,9 @@ use std::collections::BTreeSet;
 use nemordp_model::{Demand, Instance, PlacementRequest, StepState, place};
 use nemordp_store::{Hold, StoreError, TenantScope};
 use nemordp_types::{Failure, NodeId, Reason, RegionName, ReservationId};
+use tracing::Instrument as _;
 
-use super::{Carried, Carrier, Left, Rest};
+use super::{Carried, Carrier, Left, Rest, trace};
 use crate::saga::retry::{Next, StepFailure, after_failed_undo};
 use crate::saga::state::Leaving;
 
@@ -33,7 +34,10 @@ impl Carrier<'_> {
         let here = self.tools.store.instance_fetch(TenantScope::All, instance_id).await?.node_id;
         if here == node {
             let (id, _) = self.state.undo(0, self.tools.clock.as_ref(), self.tools.entropy.as_ref());
-            match self.removed(id).await {
+            let span = self.undo_span();
+            let removed = self.removed(id).instrument(span.clone()).await;
+            trace::note(&span, &removed);
+            match removed {
                 Ok(()) => {}
                 // It is off, and told that this was moved away when it is back.
                 Err(Left::Failed(failed)) if failed.failure.reason == Reason::NodeFenced => {}

@@ -63,7 +63,26 @@ impl Work<'_> {
         }
     }
 
+    /// One login, as a span with its verdict.
     async fn login(&self, target: &Target) -> Result<Verdict, Failure> {
+        let span = nemordp_trace::child!(
+            "proof",
+            otel.name = "login proof",
+            instance_id = %self.instance.id,
+            endpoint = %target.address,
+            verdict = tracing::field::Empty
+        );
+        let outcome = nemordp_trace::record(span.clone(), self.login_once(target)).await;
+        if let Ok(verdict) = &outcome {
+            span.record("verdict", word(verdict));
+            if let Some(reason) = verdict.reason() {
+                nemordp_trace::fail(&span, reason);
+            }
+        }
+        outcome
+    }
+
+    async fn login_once(&self, target: &Target) -> Result<Verdict, Failure> {
         let credential =
             Credential { login_name: self.instance.spec.guest.login_name.clone(), password: self.password().await? };
         // The guest's log counts whole seconds.
@@ -84,7 +103,7 @@ impl Work<'_> {
     }
 }
 
-/// The verdict's word in metrics.
+/// The verdict's word in metrics and traces.
 fn word(verdict: &Verdict) -> &'static str {
     verdict.reason().map_or("accepted", Reason::word)
 }
