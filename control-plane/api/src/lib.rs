@@ -42,7 +42,9 @@ pub use node::{
 pub use operation::{Operation, OperationKind, OperationPage, OperationStatus, OperationStep, StepState};
 pub use order::{NewOrder, Order, OrderPage, OrderState};
 pub use page::Fault;
-pub use placement::{OrderPlacement, Placement, PlacementNode, SupposedNode, SupposedPlan, WhatIf, WhatIfRequest};
+pub use placement::{
+    InstanceMove, MovePlan, OrderPlacement, Placement, PlacementNode, SupposedNode, SupposedPlan, WhatIf, WhatIfRequest,
+};
 pub use plan::{NewPlan, Plan, PlanPage};
 pub use problem::{PROBLEM_MEDIA_TYPE, Problem};
 pub use reconciler::{Reconciler, ReconcilerList};

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use nemordp_types::{GiB, MiB, NodeId, OrderId, PlanName, RegionName, StorageClass, TemplateName, Vcpu};
+use nemordp_types::{GiB, InstanceId, MiB, NodeId, OrderId, PlanName, RegionName, StorageClass, TemplateName, Vcpu};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -171,4 +171,32 @@ pub struct WhatIf {
     pub then: Placement,
     /// How many more of each plan fit now and would fit then.
     pub capacity: Vec<CapacityChange>,
+    /// When no node takes the order now: the fewest moves of delivered instances that would make room. A proposal; nothing
+    /// is moved. Absent when a node takes it, or a few moves do not suffice.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub room_by_moving: Option<MovePlan>,
+}
+
+/// Moves that would make room.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct MovePlan {
+    /// The moves, in the order in which each finds room.
+    pub moves: Vec<InstanceMove>,
+    /// The node that would take the order then.
+    #[schema(value_type = String, format = "uuid")]
+    pub node_id: NodeId,
+}
+
+/// One instance that would go to another node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct InstanceMove {
+    /// Which.
+    #[schema(value_type = String, format = "uuid")]
+    pub instance_id: InstanceId,
+    /// Where it lies.
+    #[schema(value_type = String, format = "uuid")]
+    pub from_node: NodeId,
+    /// Where it would go.
+    #[schema(value_type = String, format = "uuid")]
+    pub to_node: NodeId,
 }

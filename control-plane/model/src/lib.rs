@@ -34,9 +34,9 @@ pub use node::{Node, Overcommit};
 pub use order::{Order, OrderChange, OrderState};
 pub use placement::{
     AddressKind, Affinity, Amounts, Capacity, Change, Demand, Explained, Explanation, FleetSnapshot, GpuDemand,
-    GpuModel, GpuRoom, HeldBack, NodeSnapshot, Placement, PlacementRequest, PlanShare, PoolRoom, Refusal, Refusals,
-    Room, SlotReserve, SnapshotDigest, Strain, Terms, Verdict, WhatIf, capacity_report, could_ever_hold, explain,
-    how_many_fit, place, what_if,
+    GpuModel, GpuRoom, HeldBack, Lodger, MOVES_MAX, Move, MovePlan, NodeSnapshot, Placement, PlacementRequest,
+    PlanShare, PoolRoom, Refusal, Refusals, Room, SlotReserve, SnapshotDigest, Strain, Terms, Verdict, WhatIf,
+    capacity_report, could_ever_hold, explain, how_many_fit, make_room, place, what_if,
 };
 pub use plan::Plan;
 pub use region::RegionAvailability;

@@ -6,11 +6,14 @@
 //! Map: [`request`](PlacementRequest) what is wanted · [`snapshot`](FleetSnapshot) what there is, and its digest ·
 //! [`Refusal`] why not · [`Terms`] how well · [`place`] the choice · [`explain()`] every node's verdict · [`what_if`] the
 //! same with nodes or plans added or removed · [`how_many_fit`], [`capacity_report`] how many more ·
-//! [`could_ever_hold`] whether any machine is large enough.
+//! [`could_ever_hold`] whether any machine is large enough · [`make_room`] the moves that would help a blocked order ·
+//! [`cheapest`] the cloud that takes what no node takes.
 
 mod capacity;
 mod explain;
 mod fragment;
+mod make_room;
+mod overflow;
 mod refusal;
 mod request;
 mod reserve;
@@ -25,6 +28,8 @@ use serde::{Deserialize, Serialize};
 
 pub use capacity::{Capacity, capacity_report, could_ever_hold, how_many_fit};
 pub use explain::{BEST_MAX, Explained, Explanation, Verdict, explain};
+pub use make_room::{Lodger, MOVES_MAX, Move, MovePlan, make_room};
+pub use overflow::{CloudOffer, GuestSystem, MicroMoney, OfferRefusal, Overflow, Tariff, cheapest};
 pub use refusal::{Refusal, Refusals};
 pub use request::{AddressKind, Affinity, Demand, GpuDemand, GpuModel, PlacementRequest};
 pub use score::Terms;

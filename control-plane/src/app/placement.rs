@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use nemordp_model::{
-    Capacity, Change, Demand, Explained, NodeSnapshot, PlacementRequest, Plan, PlanShare, PoolRoom, Room, explain,
-    what_if,
+    Capacity, Change, Demand, Explained, Lodger, MOVES_MAX, MovePlan, NodeSnapshot, PlacementRequest, Plan, PlanShare,
+    PoolRoom, Room, explain, make_room, what_if,
 };
 use nemordp_store::{Decision, TenantScope};
 use nemordp_types::{Bytes, Failure, NodeId, OrderId, PlanName, RegionName, TemplateName};
@@ -13,6 +13,8 @@ use nemordp_types::{Bytes, Failure, NodeId, OrderId, PlanName, RegionName, Templ
 use super::App;
 use super::capacity::report;
 
+/// Instances that a search for moves looks at.
+const LODGERS_MAX: u32 = 20_000;
 /// Nodes that one question may suppose.
 const SUPPOSED_MAX: u32 = 1_000;
 /// Ports and private addresses of a supposed node: more than a machine has room for.
@@ -83,6 +85,8 @@ pub struct Foresight {
     pub capacity_now: Vec<Capacity>,
     /// How many more of each plan would fit.
     pub capacity_then: Vec<Capacity>,
+    /// The fewest moves that would make room on the fleet as it is, when no node takes the order.
+    pub room_by_moving: Option<MovePlan>,
     /// The nodes' names, the supposed ones included.
     pub names: BTreeMap<NodeId, String>,
 }
@@ -96,20 +100,7 @@ impl App {
         let order = self.store.order_fetch(scope, id).await?;
         let instance = self.store.instance_fetch(scope, order.instance_id).await?;
         let decided = self.store.order_decision(scope, id).await?;
-        let spec = &instance.spec;
-        let demand = Demand {
-            vcpu: spec.vcpu,
-            memory: spec.memory,
-            disk: spec.disk,
-            storage_class: spec.storage_class.clone(),
-            gpus: None,
-        };
-        let request = PlacementRequest {
-            template: spec.template.digest,
-            template_size: spec.template.file_size,
-            tenant: Some(order.tenant_id),
-            ..PlacementRequest::new(order.region.clone(), demand)
-        };
+        let request = request_of(&order.region, &instance);
         let snapshot = self.fleet.snapshot(Some(&order.region)).await?;
         let explained = tokio::task::spawn_blocking(move || explain(&request, &snapshot)).await;
         let now = explained.map_err(Failure::internal)?;
@@ -171,9 +162,25 @@ impl App {
         let after = nemordp_model::placement::changed(&before, &changes);
         let capacity_now = report(regions.clone(), plans_now, before.clone()).await?;
         let capacity_then = report(regions, plans_then, after).await?;
-        let decided = tokio::task::spawn_blocking(move || what_if(&request, &before, &changes)).await;
-        let decided = decided.map_err(Failure::internal)?;
-        Ok(Foresight { now: decided.now, then: decided.then, capacity_now, capacity_then, names })
+        let lodgers = self.lodgers(&supposed.region).await?;
+        let decided = tokio::task::spawn_blocking(move || {
+            let decided = what_if(&request, &before, &changes);
+            let moves = decided.now.choice.is_none().then(|| make_room(&request, &before, &lodgers, MOVES_MAX));
+            (decided, moves.flatten())
+        });
+        let (decided, room_by_moving) = decided.await.map_err(Failure::internal)?;
+        Ok(Foresight { now: decided.now, then: decided.then, capacity_now, capacity_then, room_by_moving, names })
+    }
+
+    /// The instances of a region that could be moved: delivered, and nothing is being done to them.
+    async fn lodgers(&self, region: &RegionName) -> Result<Vec<Lodger>, Failure> {
+        let movable = self.store.instance_list_movable(region, LODGERS_MAX).await?;
+        let lodger = |instance: nemordp_model::Instance| Lodger {
+            instance_id: instance.id,
+            node_id: instance.node_id,
+            request: request_of(region, &instance),
+        };
+        Ok(movable.into_iter().map(lodger).collect())
     }
 
     /// The supposed machines, each with an id of its own.
@@ -200,6 +207,24 @@ impl App {
             }
         }
         Ok(nodes)
+    }
+}
+
+/// What an instance would be ordered as now.
+fn request_of(region: &RegionName, instance: &nemordp_model::Instance) -> PlacementRequest {
+    let spec = &instance.spec;
+    let demand = Demand {
+        vcpu: spec.vcpu,
+        memory: spec.memory,
+        disk: spec.disk,
+        storage_class: spec.storage_class.clone(),
+        gpus: None,
+    };
+    PlacementRequest {
+        template: spec.template.digest,
+        template_size: spec.template.file_size,
+        tenant: Some(instance.tenant_id),
+        ..PlacementRequest::new(region.clone(), demand)
     }
 }
 

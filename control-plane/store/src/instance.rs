@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use nemordp_model::{EventKind, Former, Instance, Lifecycle, Saga, SagaKind, SagaStatus, Wish};
-use nemordp_types::{Failure, InstanceId, NodeId, Reason};
+use nemordp_types::{Failure, InstanceId, NodeId, Reason, RegionName};
 use serde_json::json;
 
 use crate::Store;
@@ -263,6 +263,20 @@ impl Store {
         let rows = self.reader().fetch(Query::new("instance", sql, values)).await?;
         let items = rows.iter().map(instance).collect::<Result<_>>()?;
         Ok(page.cut(items, |i: &Instance| i.id))
+    }
+
+    /// Delivered instances of a region that nothing is being done to, by id.
+    pub async fn instance_list_movable(&self, region: &RegionName, limit: u32) -> Result<Vec<Instance>> {
+        let sql = concat!(
+            "SELECT ",
+            columns!(),
+            " FROM instance WHERE lifecycle = 'active' AND delete_after IS NULL AND frozen IS NULL \
+             AND node_id IN (SELECT id FROM node WHERE region = $1) \
+             AND NOT EXISTS (SELECT 1 FROM saga WHERE saga.instance_id = instance.id \
+             AND saga.status IN ('running', 'unwinding', 'stuck')) ORDER BY id LIMIT $2"
+        );
+        let rows = self.reader().fetch(Query::new("instance", sql, values![region, limit])).await?;
+        rows.iter().map(instance).collect()
     }
 
     /// Instances whose time to be deleted has come, the longest overdue first.

@@ -95,6 +95,40 @@ async fn a_question_about_another_fleet_is_answered_and_changes_nothing() {
 }
 
 #[tokio::test]
+async fn a_blocked_order_is_told_which_moves_would_make_room() {
+    let plane = Plane::start().await;
+    let first = plane.stocked().await;
+    plane.node("node-2").await.beat(&plane).await;
+    let (_, lodger) = plane.delivered("a").await;
+    let node = format!("/v1/nodes/{}", first.node_id);
+    // One instance on each node: neither has room for a plan that takes a whole one.
+    plane.post(&format!("{node}/cordon"), "x", &json!({})).await.expect(200);
+    let (_, other) = plane.delivered("b").await;
+    plane.post(&format!("{node}/uncordon"), "y", &json!({})).await.expect(200);
+    let whole = json!({ "name": "whole", "vcpu": 2, "memory_mib": 12_288, "disk_gib": 50, "storage_class": "nvme" });
+    plane.post("/v1/plans", "whole", &whole).await.expect(200);
+    let ask = |plan: &str| {
+        let body = json!({ "region": "fsn1", "plan": plan });
+        plane.send(plane.request(Method::POST, "/v1/placements/what-if").json(&body))
+    };
+    let answer = ask("whole").await.expect(200);
+    assert_eq!(answer["now"]["placed"], json!(false));
+    let plan = &answer["room_by_moving"];
+    let moves = plan["moves"].as_array().unwrap();
+    assert_eq!(moves.len(), 1, "{plan}");
+    assert!([lodger.to_string(), other.to_string()].iter().any(|id| moves[0]["instance_id"] == json!(id)), "{plan}");
+    assert_eq!(moves[0]["from_node"], plan["node_id"]);
+    assert_ne!(moves[0]["to_node"], plan["node_id"]);
+    assert!(ask("basic").await.expect(200).get("room_by_moving").is_none(), "there is room as it is");
+
+    // What something is being done to is not moved.
+    for (instance, key) in [(lodger, "s"), (other, "t")] {
+        plane.post(&format!("/v1/instances/{instance}/stop"), key, &json!({})).await.expect(202);
+    }
+    assert!(ask("whole").await.expect(200).get("room_by_moving").is_none());
+}
+
+#[tokio::test]
 async fn capacity_is_told_by_region_and_plan_and_measured() {
     let plane = Plane::start().await;
     plane.stocked().await;

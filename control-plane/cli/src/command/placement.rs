@@ -2,7 +2,8 @@
 
 use clap::Args;
 use nemordp_api::{
-    CapacityChange, OrderPlacement, Placement, PlacementNode, SupposedNode, SupposedPlan, WhatIf, WhatIfRequest,
+    CapacityChange, InstanceMove, OrderPlacement, Placement, PlacementNode, SupposedNode, SupposedPlan, WhatIf,
+    WhatIfRequest,
 };
 use nemordp_types::{GiB, MiB, NodeId, OrderId, PlanName, RegionName, StorageClass, TemplateName, Vcpu};
 
@@ -104,6 +105,11 @@ impl Question {
         }
         output.text(&format!("NOW: {}", summary(&answer.now)), &())?;
         output.rows(&answer.now.nodes)?;
+        if let Some(plan) = &answer.room_by_moving {
+            let node = plan.node_id;
+            output.text(&format!("\nTHESE MOVES WOULD MAKE ROOM ON {node} (nothing is moved)"), &())?;
+            output.rows(&plan.moves)?;
+        }
         output.text(&format!("\nTHEN: {}", summary(&answer.then)), &())?;
         output.rows(&answer.then.nodes)?;
         output.text("\nHOW MANY MORE OF EACH PLAN FIT", &())?;
@@ -142,6 +148,14 @@ fn summary(placement: &Placement) -> String {
     let refusals = if refusals.is_empty() { "no node refused".to_owned() } else { refusals.join(", ") };
     let digest: String = placement.snapshot.chars().take(16).collect();
     format!("{outcome}; {refusals}; snapshot {digest}")
+}
+
+impl Row for InstanceMove {
+    const HEADS: &'static [&'static str] = &["INSTANCE", "FROM", "TO"];
+
+    fn cells(&self) -> Vec<String> {
+        vec![self.instance_id.to_string(), self.from_node.to_string(), self.to_node.to_string()]
+    }
 }
 
 impl Row for PlacementNode {

@@ -9,7 +9,7 @@ use nemordp_types::{Bytes, MiB, NodeId, PlanName, RegionName, StorageClass, Temp
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use super::request::{Demand, GpuDemand, GpuModel, PlacementRequest};
+use super::request::{AddressKind, Demand, GpuDemand, GpuModel, PlacementRequest};
 use crate::label::Label;
 
 /// What may be sold of something, and what is reserved of it.
@@ -225,6 +225,35 @@ impl NodeSnapshot {
         node
     }
 
+    /// Notes that the request has left it. When the last of its instances ends is not known anew.
+    pub fn release(&mut self, request: &PlacementRequest) {
+        self.vcpu.used = self.vcpu.used.saturating_sub(u64::from(request.vcpu.0));
+        self.memory.used = self.memory.used.saturating_sub(request.memory.0);
+        if let Some(pool) = self.pools.iter_mut().find(|pool| pool.storage_class == request.storage_class) {
+            pool.room.used = pool.room.used.saturating_sub(Bytes::from(request.disk).0);
+        }
+        if let Some(wanted) = &request.gpus {
+            let suits = |gpus: &&mut GpuRoom| wanted.model.as_ref().is_none_or(|model| gpus.model == *model);
+            let taken = |gpus: &&mut GpuRoom| gpus.room.used >= u64::from(wanted.count);
+            if let Some(gpus) = self.gpus.iter_mut().filter(suits).find(taken) {
+                gpus.room.used -= u64::from(wanted.count);
+            }
+        }
+        match request.address {
+            AddressKind::ForwardedPort => self.free_ports = self.free_ports.saturating_add(1),
+            AddressKind::Routed => self.free_routed = self.free_routed.saturating_add(1),
+        }
+        self.free_addresses = self.free_addresses.saturating_add(1);
+        if let Some(group) = &request.group
+            && let Some(members) = self.groups.get_mut(group)
+        {
+            *members = members.saturating_sub(1);
+            if *members == 0 {
+                self.groups.remove(group);
+            }
+        }
+    }
+
     /// Notes that the request lies on it now, for placing several on one snapshot.
     pub fn reserve(&mut self, request: &PlacementRequest) {
         self.vcpu.used += u64::from(request.vcpu.0);
@@ -239,8 +268,8 @@ impl NodeSnapshot {
             gpus.room.used += u64::from(wanted.count);
         }
         match request.address {
-            super::AddressKind::ForwardedPort => self.free_ports = self.free_ports.saturating_sub(1),
-            super::AddressKind::Routed => self.free_routed = self.free_routed.saturating_sub(1),
+            AddressKind::ForwardedPort => self.free_ports = self.free_ports.saturating_sub(1),
+            AddressKind::Routed => self.free_routed = self.free_routed.saturating_sub(1),
         }
         self.free_addresses = self.free_addresses.saturating_sub(1);
         if let Some(group) = &request.group {

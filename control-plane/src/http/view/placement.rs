@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use nemordp_api as api;
-use nemordp_model::{Explained, Refusal, Terms, Verdict};
+use nemordp_model::{Explained, Move, MovePlan, Refusal, Terms, Verdict};
 use nemordp_store::Decision;
 use nemordp_types::{NodeId, PlanName, RegionName};
 
@@ -44,7 +44,13 @@ pub(in crate::http) fn what_if(foresight: &Foresight) -> api::WhatIf {
         now: explained(&foresight.now, &foresight.names),
         then: explained(&foresight.then, &foresight.names),
         capacity: capacity.collect(),
+        room_by_moving: foresight.room_by_moving.as_ref().map(moves),
     }
+}
+
+fn moves(plan: &MovePlan) -> api::MovePlan {
+    let one = |step: &Move| api::InstanceMove { instance_id: step.instance_id, from_node: step.from, to_node: step.to };
+    api::MovePlan { moves: plan.moves.iter().map(one).collect(), node_id: plan.node_id }
 }
 
 fn without_nodes(placement: api::Placement) -> api::Placement {
