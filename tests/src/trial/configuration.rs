@@ -116,6 +116,8 @@ listen = "{address}:{agent}"
 node_name = "lab-node1"
 ticket_file = "{data}/ticket"
 log_format = "text"
+# Nobody sits before the trial's desktops: there is nothing to announce before a session ends.
+announce_seconds = 0
 
 [metrics]
 listen = "{address}:{metrics}"
