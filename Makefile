@@ -13,6 +13,10 @@ CHAOS_SECONDS ?= 600
 CHAOS_SEED ?= 1
 SETUP := tests/setup/packages.sh
 
+# Built once, by root alone, for the tests with real guests; without it they build one of their own.
+TEMPLATE = if test "$$(id -u)" = 0 && ! test -f $(TRY_DIR)/templates/debian-12-xrdp.json; then \
+  target/debug/nemordp-installer template build debian-12-xrdp --out $(TRY_DIR)/templates --cache $(TRY_DIR)/cache; fi
+WITH_TEMPLATE = if test -f $(TRY_DIR)/templates/debian-12-xrdp.json; then export NEMORDP_TEMPLATE_DIR=$(TRY_DIR)/templates; fi
 BENCH_ROUNDS ?= 5
 
 .PHONY: help try try-down test chaos bench-control check format bless deny setup-build setup-live setup-test setup-bench bench-order bench-placement template
@@ -41,9 +45,8 @@ try-down: ## Stop what `make try` started and remove it; ends by saying what is 
 test: setup-build setup-live setup-test ## Install what the tests need and run them all, the live ones included
 	$(CARGO) fmt --all --check
 	$(CARGO) build --workspace --bins
-	@if test "$$(id -u)" = 0 && ! test -f $(TRY_DIR)/templates/debian-12-xrdp.json; then \
-	  target/debug/nemordp-installer template build debian-12-xrdp --out $(TRY_DIR)/templates --cache $(TRY_DIR)/cache; fi
-	if test -f $(TRY_DIR)/templates/debian-12-xrdp.json; then export NEMORDP_TEMPLATE_DIR=$(TRY_DIR)/templates; fi; \
+	@$(TEMPLATE)
+	$(WITH_TEMPLATE); \
 	  mkdir -p target; status=0; $(CARGO) test --workspace --no-fail-fast 2>&1 | tee target/test.log || status=$$?; \
 	  if test $$status != 0; then echo "=== what failed"; \
 	    grep -E -A12 'panicked at|^error' target/test.log | grep -vE '^ +[0-9]+: |^ +at ' | tail -n 80; fi; exit $$status
@@ -52,10 +55,12 @@ bench-order: setup-build setup-live setup-bench ## Order to proven login beside 
 	$(CARGO) build --release --workspace --bins
 	target/release/nemordp-bench-order --dir $(TRY_DIR) --rounds $(BENCH_ROUNDS)
 
-chaos: setup-build setup-test ## Kill anything, anywhere, for CHAOS_SECONDS; ends with one line, and with an error when anything was lost
-	$(CARGO) build -p nemordp-control-plane -p nemordp-agent -p nemordp-tests --bins
+chaos: setup-build setup-live setup-test ## Kill anything, anywhere, for about CHAOS_SECONDS, real guests included; ends with one line, and with an error when anything was lost
+	$(CARGO) build --workspace --bins
+	@$(TEMPLATE)
+	$(WITH_TEMPLATE); NEMORDP_LIVE=deaths $(CARGO) test --workspace --test live -- --nocapture
 	NEMORDP_SEED=$(CHAOS_SEED) NEMORDP_SEEDS=$$(( $(CHAOS_SECONDS) / 6 + 1 )) \
-	  $(CARGO) test -p nemordp-control-plane --test saga simulation -- --nocapture
+	  $(CARGO) test --workspace --test saga simulation -- --nocapture
 	target/debug/nemordp-chaos --seconds $(CHAOS_SECONDS) --seed $(CHAOS_SEED)
 
 bench-control: setup-build setup-test ## Measure the control plane with simulated hosts; prints a table

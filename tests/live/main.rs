@@ -93,35 +93,53 @@ fn an_installation_lives_through_everything_and_leaves_nothing() {
     assert!(differences.is_empty(), "the machine is not as it was:\n{}", differences.join("\n"));
 }
 
+/// What `make chaos` asks for: only the deaths, of agent, control plane and node.
+fn only_deaths() -> bool {
+    std::env::var_os("NEMORDP_LIVE").is_some_and(|word| word == "deaths")
+}
+
 fn life(installation: &Installation) {
     installation.phase("first delivery");
     let first = installation.trial.up().unwrap();
     delivered(&first);
+    if !only_deaths() {
+        what_the_proof_and_the_network_promise(installation, &first);
+    }
+    deaths(installation, &first);
+    if !only_deaths() {
+        what_customers_and_operators_do(installation, &first);
+    }
+}
 
+fn what_the_proof_and_the_network_promise(installation: &Installation, first: &Delivered) {
     installation.phase("a wrong password and a man in the middle");
-    guest::refuses_a_wrong_password_and_the_agent_says_why(installation, &first);
-    guest::finds_a_fresh_desktop(installation, &first);
+    guest::refuses_a_wrong_password_and_the_agent_says_why(installation, first);
+    guest::finds_a_fresh_desktop(installation, first);
 
     installation.phase("isolation");
-    isolation::holds_from_inside_the_guest(installation, &first);
+    isolation::holds_from_inside_the_guest(installation, first);
 
     installation.phase("metrics");
-    prometheus::scrapes_agent_and_control_plane(installation, &first);
+    prometheus::scrapes_agent_and_control_plane(installation, first);
+}
 
+fn deaths(installation: &Installation, first: &Delivered) {
     installation.phase("the agent dies while an instance runs");
-    agent::restart_leaves_the_instance_undisturbed(installation, &first);
+    agent::restart_leaves_the_instance_undisturbed(installation, first);
 
     installation.phase("the agent dies while a clone is under way; a foreign domain stands beside");
     agent::restart_during_an_order_ends_well_and_spares_foreign_domains(installation);
 
     installation.phase("the node reboots");
-    agent::endpoint_survives_a_reboot_of_the_node(installation, &first);
+    agent::endpoint_survives_a_reboot_of_the_node(installation, first);
 
     installation.phase("the control plane dies in every step of an order");
     control_plane::deaths_in_every_step_end_in_one_desktop(installation);
+}
 
+fn what_customers_and_operators_do(installation: &Installation, first: &Delivered) {
     installation.phase("what a customer does with a desktop");
-    lifecycle::every_wish_comes_true_on_a_real_guest(installation, &first);
+    lifecycle::every_wish_comes_true_on_a_real_guest(installation, first);
 
     installation.phase("orders that cannot succeed");
     failure::says_why_and_leaves_nothing(installation);
