@@ -6,7 +6,7 @@
 //! Map: [`request`](PlacementRequest) what is wanted · [`snapshot`](FleetSnapshot) what there is, and its digest ·
 //! [`Refusal`] why not · [`Terms`] how well · [`place`] the choice · [`explain()`] every node's verdict · [`what_if`] the
 //! same with nodes or plans added or removed · [`how_many_fit`], [`capacity_report`] how many more ·
-//! [`could_ever_hold`] whether any machine is large enough · [`make_room`] the moves that would help a blocked order ·
+//! [`could_ever_hold`] whether any machine is large enough · [`make_room()`] the moves that would help a blocked order ·
 //! [`cheapest`] the cloud that takes what no node takes.
 
 mod capacity;
