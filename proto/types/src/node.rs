@@ -176,6 +176,14 @@ pub struct NodeLoad {
     pub io_pressure: f64,
     /// Clones that are under way.
     pub clones: u32,
+    /// Share of processor time that the machine's own hypervisor took away since the last look, percent; none where the
+    /// kernel does not say.
+    #[serde(default)]
+    pub steal: Option<f64>,
+    /// How long a read or write of the slowest storage pool took since the last look, milliseconds; none where the kernel
+    /// does not say.
+    #[serde(default)]
+    pub disk_latency_ms: Option<f64>,
 }
 
 /// What a node is asked to reserve capacity for, added up over its instances.

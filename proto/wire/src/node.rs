@@ -127,6 +127,8 @@ impl From<&NodeLoad> for v1::NodeLoad {
             memory_pressure: load.memory_pressure,
             io_pressure: load.io_pressure,
             clones: load.clones,
+            steal: load.steal,
+            disk_latency_ms: load.disk_latency_ms,
         }
     }
 }
@@ -136,6 +138,7 @@ impl TryFrom<v1::NodeLoad> for NodeLoad {
 
     fn try_from(message: v1::NodeLoad) -> Result<Self, Failure> {
         let pressures = [
+            (message.steal.unwrap_or(0.0), "steal"),
             (message.cpu_pressure, "cpu_pressure"),
             (message.memory_pressure, "memory_pressure"),
             (message.io_pressure, "io_pressure"),
@@ -145,11 +148,16 @@ impl TryFrom<v1::NodeLoad> for NodeLoad {
                 return Err(Failure::field(field, "a pressure is a share of time, 0 to 100 percent"));
             }
         }
+        if message.disk_latency_ms.is_some_and(|millis| !millis.is_finite() || millis < 0.0) {
+            return Err(Failure::field("disk_latency_ms", "a latency is zero or more milliseconds"));
+        }
         Ok(Self {
             cpu_pressure: message.cpu_pressure,
             memory_pressure: message.memory_pressure,
             io_pressure: message.io_pressure,
             clones: message.clones,
+            steal: message.steal,
+            disk_latency_ms: message.disk_latency_ms,
         })
     }
 }

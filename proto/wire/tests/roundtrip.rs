@@ -130,8 +130,10 @@ proptest! {
 fn node_and_guest_messages_survive() {
     let inventory = inventory();
     assert_eq!(NodeInventory::try_from(v1::NodeInventory::from(&inventory)).unwrap(), inventory);
-    let load = NodeLoad { cpu_pressure: 99.5, memory_pressure: 0.0, io_pressure: 1.25, clones: 3 };
-    assert_eq!(NodeLoad::try_from(v1::NodeLoad::from(&load)).unwrap(), load);
+    let load = NodeLoad { cpu_pressure: 99.5, io_pressure: 1.25, clones: 3, ..NodeLoad::default() };
+    for load in [load, NodeLoad { steal: Some(0.5), disk_latency_ms: Some(12.5), ..load }] {
+        assert_eq!(NodeLoad::try_from(v1::NodeLoad::from(&load)).unwrap(), load);
+    }
     let account = Account {
         login_name: LoginName::new("user").unwrap(),
         state: AccountState::Locked,
@@ -179,6 +181,10 @@ fn junk_in_an_inventory_or_mutation_names_its_field() {
     assert_eq!(NodeInventory::try_from(message).unwrap_err().field.as_deref(), Some("endpoints.last_port"));
     let load = v1::NodeLoad { cpu_pressure: f64::NAN, ..Default::default() };
     assert_eq!(NodeLoad::try_from(load).unwrap_err().field.as_deref(), Some("cpu_pressure"));
+    let load = v1::NodeLoad { steal: Some(101.0), ..Default::default() };
+    assert_eq!(NodeLoad::try_from(load).unwrap_err().field.as_deref(), Some("steal"));
+    let load = v1::NodeLoad { disk_latency_ms: Some(-1.0), ..Default::default() };
+    assert_eq!(NodeLoad::try_from(load).unwrap_err().field.as_deref(), Some("disk_latency_ms"));
     assert_eq!(nemordp_wire::fencing::required(None).unwrap_err().field.as_deref(), Some("mutation"));
     let bare =
         v1::Mutation { operation_id: vec![1; 16].into(), instance_id: vec![1; 16].into(), generation: 1, fence: 0 };

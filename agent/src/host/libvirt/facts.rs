@@ -7,6 +7,7 @@ use nemordp_types::instance::ObservedPower;
 use nemordp_types::node::{NodeInventory, NodeLoad, PoolInventory};
 use nemordp_types::{Bytes, Failure, InstanceId, MiB, StorageClass, Vcpu};
 
+use super::strain::Strain;
 use super::{LibvirtHost, stats};
 use crate::host::{HostInstance, InstanceCounters};
 
@@ -67,11 +68,14 @@ impl LibvirtHost {
     }
 
     pub(super) async fn node_load(&self) -> NodeLoad {
+        let Strain { steal, disk_latency_ms } = self.gauge.look().await;
         NodeLoad {
             cpu_pressure: pressure_of("cpu").await,
             memory_pressure: pressure_of("memory").await,
             io_pressure: pressure_of("io").await,
             clones: 0,
+            steal,
+            disk_latency_ms,
         }
     }
 

@@ -2,8 +2,8 @@
 //!
 //! Map: [`settings`] what the operator decides · [`connection`] blocking calls on bounded threads · [`error`] what libvirt's
 //! errors mean · [`domain_xml`] and [`parse`] a domain as text, both ways · `domains` finding and changing our domains ·
-//! `guests` calls into guests · `network` the libvirt network and our rules · `facts` and [`stats`] what the node is and
-//! what its instances use. Disks, rules and guest commands know nothing of libvirt and live beside this module.
+//! `guests` calls into guests · `network` the libvirt network and our rules · `facts`, `strain` and [`stats`] what the node is,
+//! how strained, and what its instances use. Disks, rules and guest commands know nothing of libvirt and live beside this module.
 
 pub mod connection;
 pub mod domain_xml;
@@ -15,6 +15,7 @@ mod network;
 pub mod parse;
 pub mod settings;
 pub mod stats;
+mod strain;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -43,6 +44,7 @@ pub struct LibvirtHost {
     connection: Connection,
     disks: Disks,
     tables: Tables,
+    gauge: strain::Gauge,
 }
 
 impl LibvirtHost {
@@ -79,7 +81,8 @@ impl LibvirtHost {
         }
         let disks = Disks::open(&settings.disks).await?;
         let tables = Tables::new(network.clone());
-        let host = Self { installation, settings, network, connection, disks, tables };
+        let gauge = strain::Gauge::over(settings.disks.pools.iter().map(|pool| pool.path.as_path()));
+        let host = Self { installation, settings, network, connection, disks, tables, gauge };
         host.connection.call(|connect| connect.get_lib_version()).await?;
         Ok(host)
     }
