@@ -5,6 +5,7 @@ use nemordp_types::{GiB, HostName, InstanceId, LoginName, MiB, NodeId, OrderId, 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::order::Affinity;
 use crate::page::page;
 use crate::word::words;
 
@@ -132,6 +133,12 @@ pub struct Instance {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, format = "uuid")]
     pub node_id: Option<NodeId>,
+    /// Whom it belongs together with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub placement_group: Option<String>,
+    /// Where the others of the group should be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub affinity: Option<Affinity>,
     /// SHA-256 of the RDP server's certificate that the login proof saw, in hex: what a client should show.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rdp_certificate_sha256: Option<String>,

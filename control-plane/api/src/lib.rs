@@ -2,7 +2,7 @@
 //!
 //! Map: [`plan`], [`template`], [`availability`] the catalogue · [`placement`], [`capacity`] where orders go and would go ·
 //! [`order`], [`instance`], [`credentials`] what a customer has · [`operation`], [`saga`] long work and its steps ·
-//! [`node`] machines and tickets · [`key`] API keys · [`event`],
+//! [`node`] machines and tickets · [`tenant`], [`key`] tenants and their API keys · [`event`],
 //! [`reconciler`], [`audit`] what happened, what looks after it · [`page`] lists · [`problem`] errors (RFC 9457).
 
 pub mod audit;
@@ -23,6 +23,7 @@ pub mod reconciler;
 pub mod saga;
 pub mod suspension;
 pub mod template;
+pub mod tenant;
 mod word;
 
 pub use audit::{AuditFinding, AuditReport};
@@ -36,11 +37,11 @@ pub use instance::{
 };
 pub use key::{ApiKey, ApiKeyPage, ApiScope, CreatedApiKey, NewApiKey};
 pub use node::{
-    CreatedTicket, FenceNode, NewTicket, Node, NodeAvailability, NodeLoad, NodePage, NodePolicy, NodePool,
-    NodeTemplate, NodeTemplateState, Overcommit, Ticket, TicketPage,
+    CreatedTicket, FenceNode, LabelNode, NewTicket, Node, NodeAvailability, NodeLoad, NodePage, NodePin, NodePolicy,
+    NodePool, NodeTemplate, NodeTemplateState, Overcommit, PinNode, Ticket, TicketPage,
 };
 pub use operation::{Operation, OperationKind, OperationPage, OperationStatus, OperationStep, StepState};
-pub use order::{NewOrder, Order, OrderPage, OrderState};
+pub use order::{Affinity, NewOrder, Order, OrderPage, OrderState};
 pub use page::Fault;
 pub use placement::{
     InstanceMove, MovePlan, OrderPlacement, Placement, PlacementNode, SupposedNode, SupposedPlan, WhatIf, WhatIfRequest,
@@ -51,6 +52,7 @@ pub use reconciler::{Reconciler, ReconcilerList};
 pub use saga::{Saga, SagaAbandon, SagaDirection, SagaPage, SagaRetry};
 pub use suspension::{NewSuspension, Suspension, SuspensionState};
 pub use template::{NewTemplate, Personalisation, RdpSecurity, Template, TemplateFile, TemplatePage};
+pub use tenant::{Tenant, TenantPage};
 
 /// The header that carries the client's name for one intention; every POST that changes something needs it.
 pub const IDEMPOTENCY_KEY: &str = "Idempotency-Key";

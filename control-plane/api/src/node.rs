@@ -3,7 +3,7 @@
 use std::fmt;
 
 use jiff::Timestamp;
-use nemordp_types::{Bytes, MiB, NodeId, RegionName, StorageClass, TemplateDigest, TicketId, Vcpu};
+use nemordp_types::{Bytes, MiB, NodeId, RegionName, StorageClass, TemplateDigest, TenantId, TicketId, Vcpu};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -77,6 +77,12 @@ pub struct NodeLoad {
     pub io_pressure_percent: f64,
     /// Clones under way.
     pub clones: u32,
+    /// Share of processor time that the machine's own hypervisor took away, percent; absent where the node does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub steal_percent: Option<f64>,
+    /// How long a read or write of its slowest storage took, milliseconds; absent where the node does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk_latency_ms: Option<f64>,
 }
 
 words! {
@@ -115,6 +121,38 @@ pub struct FenceNode {
     pub confirmed_off: bool,
 }
 
+/// Labels to give a node and to take from it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({ "add": ["nvme-gen5"], "remove": ["old-disks"] }))]
+pub struct LabelNode {
+    /// To give: each 1 to 128 printable characters; a node has 32 at most.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub add: Vec<String>,
+    /// To take away; one that the node does not have is no error.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub remove: Vec<String>,
+}
+
+/// For whom a node is to be kept.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PinNode {
+    /// The tenant's name.
+    #[schema(example = "reseller")]
+    pub tenant: String,
+}
+
+/// For whom a node is kept.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct NodePin {
+    /// The tenant's id.
+    #[schema(value_type = String, format = "uuid")]
+    pub tenant_id: TenantId,
+    /// Its name.
+    pub tenant: String,
+}
+
 /// A node.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Node {
@@ -133,6 +171,12 @@ pub struct Node {
     /// Why it takes no new instances, when the control plane itself cordoned it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub policy_reason: Option<String>,
+    /// What operators call it by; plans may ask for it.
+    #[serde(default)]
+    pub labels: Vec<String>,
+    /// The only tenant whose instances it takes; absent when it takes everybody's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pinned_to: Option<NodePin>,
     /// What is known of its life.
     pub availability: NodeAvailability,
     /// How much more is sold than it has.

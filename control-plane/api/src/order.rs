@@ -30,6 +30,20 @@ words! {
     }
 }
 
+words! {
+    /// Where the others of the same placement group should be.
+    Affinity {
+        /// No matter.
+        Any = "any",
+        /// Better not on the same node.
+        PreferApart = "prefer_apart",
+        /// Never on the same node: refused when no other node takes it, and nobody of the group joins it later.
+        Apart = "apart",
+        /// Better on the same node.
+        PreferTogether = "prefer_together",
+    }
+}
+
 impl OrderState {
     /// Whether nothing changes any more.
     #[must_use]
@@ -73,6 +87,12 @@ pub struct NewOrder {
     /// What the storefront calls it; 1 to 128 characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub external_reference: Option<String>,
+    /// Whom it belongs together with: a name of your own, 1 to 128 characters, alike for all of the group.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub placement_group: Option<String>,
+    /// Where the others of the group should be; `any` when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub affinity: Option<Affinity>,
 }
 
 /// An order.

@@ -25,6 +25,9 @@ pub struct Plan {
     /// The kind of storage that the disk lies on.
     #[schema(value_type = String, example = "nvme")]
     pub storage_class: StorageClass,
+    /// Labels that a node must have to take it.
+    #[serde(default)]
+    pub labels: Vec<String>,
     /// Whether new orders may name it.
     pub on_sale: bool,
     /// When it was made.
@@ -54,6 +57,10 @@ pub struct NewPlan {
     /// The kind of storage that the disk lies on.
     #[schema(value_type = String, example = "nvme")]
     pub storage_class: StorageClass,
+    /// Labels that a node must have to take it, 32 at most; any node will do without. Later orders follow a change,
+    /// instances that were ordered keep what was asked for then.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub labels: Vec<String>,
     /// Whether new orders may name it.
     #[serde(default = "on_sale")]
     #[schema(default = true)]

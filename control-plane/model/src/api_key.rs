@@ -94,6 +94,9 @@ pub struct ApiKey {
     pub id: ApiKeyId,
     /// Whose.
     pub tenant_id: TenantId,
+    /// Whether that tenant's instances may only lie on nodes that are kept for it.
+    #[serde(default)]
+    pub tenant_pinned: bool,
     /// What it is used for, in the operator's words.
     pub label: Label,
     /// What it allows.

@@ -10,6 +10,7 @@ use nemordp_types::instance::{DesiredPower, InstanceSpec, InstanceStatus};
 use nemordp_types::{Failure, Fence, Generation, InstanceId, NodeId, OrderId, Pair, Reason, TenantId};
 use serde::{Deserialize, Serialize};
 
+use crate::placement::Siting;
 use crate::words;
 
 pub mod wish;
@@ -98,6 +99,9 @@ pub struct Instance {
     pub tenant_id: TenantId,
     /// The node that holds its reservation, or held it last.
     pub node_id: NodeId,
+    /// What it asks of its node beyond region and amounts.
+    #[serde(default)]
+    pub siting: Siting,
     /// What is wanted.
     pub spec: InstanceSpec,
     /// Counts the changes of what is wanted.

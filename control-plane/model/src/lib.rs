@@ -30,13 +30,13 @@ pub use event::{Event, EventKind};
 pub use health::{CLOCK_TOLERANCE, HealthPolicy};
 pub use instance::{Adoption, AfterReport, Former, Freeze, Instance, Lifecycle, Wish};
 pub use label::Label;
-pub use node::{Node, Overcommit};
+pub use node::{Node, NodePin, Overcommit};
 pub use order::{Order, OrderChange, OrderState};
 pub use placement::{
     AddressKind, Affinity, Amounts, Capacity, Change, Demand, Explained, Explanation, FleetSnapshot, GpuDemand,
-    GpuModel, GpuRoom, HeldBack, Lodger, MOVES_MAX, Move, MovePlan, NodeSnapshot, Placement, PlacementRequest,
-    PlanShare, PoolRoom, Refusal, Refusals, Room, SlotReserve, SnapshotDigest, Strain, Terms, Verdict, WhatIf,
-    capacity_report, could_ever_hold, explain, how_many_fit, make_room, place, what_if,
+    GpuModel, GpuRoom, GroupKey, HeldBack, LABELS_MAX, Lodger, MOVES_MAX, Members, Move, MovePlan, NodeSnapshot,
+    Placement, PlacementRequest, PlanShare, PoolRoom, Refusal, Refusals, Room, Siting, SlotReserve, SnapshotDigest,
+    Strain, Terms, Verdict, WhatIf, capacity_report, could_ever_hold, explain, how_many_fit, make_room, place, what_if,
 };
 pub use plan::Plan;
 pub use region::RegionAvailability;

@@ -1,9 +1,11 @@
 //! A node as the control plane keeps it.
 
+use std::collections::BTreeSet;
+
 use jiff::{SignedDuration, Timestamp};
 use nemordp_types::node::{NodeAvailability, NodeInventory, NodeLoad, NodePolicy, PoolInventory, Reserved};
 use nemordp_types::template::TemplatePresence;
-use nemordp_types::{Bytes, Failure, MiB, NodeAddress, NodeId, RegionName, Vcpu};
+use nemordp_types::{Bytes, Failure, MiB, NodeAddress, NodeId, RegionName, TenantId, Vcpu};
 use serde::{Deserialize, Serialize};
 
 use crate::health::CLOCK_TOLERANCE;
@@ -83,6 +85,15 @@ pub fn inventory_changes(before: &NodeInventory, now: &NodeInventory) -> Vec<&'s
     parts.into_iter().filter(|(_, changed)| *changed).map(|(part, _)| part).collect()
 }
 
+/// For whom a node is kept.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodePin {
+    /// Which tenant.
+    pub tenant_id: TenantId,
+    /// How it is called.
+    pub tenant: Label,
+}
+
 /// A node.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Node {
@@ -98,6 +109,11 @@ pub struct Node {
     pub policy: NodePolicy,
     /// Why it takes no new instances, when the control plane itself cordoned it.
     pub policy_reason: Option<String>,
+    /// What operators call it by; plans may ask for it.
+    #[serde(default)]
+    pub labels: BTreeSet<Label>,
+    /// The only tenant whose instances it takes, when it is kept for one.
+    pub pinned_to: Option<NodePin>,
     /// What is known of its life.
     pub availability: NodeAvailability,
     /// Since when.

@@ -3,7 +3,7 @@
 //! Pure functions over a snapshot. The reservation's transaction checks the room again; who loses that race takes a new
 //! snapshot and places again.
 //!
-//! Map: [`request`](PlacementRequest) what is wanted · [`snapshot`](FleetSnapshot) what there is, and its digest ·
+//! Map: [`request`](PlacementRequest) what is wanted, [`Siting`] of which node · [`snapshot`](FleetSnapshot) what there is, and its digest ·
 //! [`Refusal`] why not · [`Terms`] how well · [`place`] the choice · [`explain()`] every node's verdict · [`what_if`] the
 //! same with nodes or plans added or removed · [`how_many_fit`], [`capacity_report`] how many more ·
 //! [`could_ever_hold`] whether any machine is large enough · [`make_room()`] the moves that would help a blocked order ·
@@ -18,6 +18,7 @@ mod refusal;
 mod request;
 mod reserve;
 mod score;
+mod siting;
 mod snapshot;
 #[cfg(test)]
 mod tests;
@@ -33,6 +34,7 @@ pub use overflow::{CloudOffer, GuestSystem, MicroMoney, OfferRefusal, Overflow, 
 pub use refusal::{Refusal, Refusals};
 pub use request::{AddressKind, Affinity, Demand, GpuDemand, GpuModel, PlacementRequest};
 pub use score::Terms;
+pub use siting::{GroupKey, LABELS_MAX, Members, Siting, labels, not_too_many};
 pub use snapshot::{
     Amounts, FleetSnapshot, GpuRoom, HeldBack, NodeSnapshot, PlanShare, PoolRoom, Room, SlotReserve, SnapshotDigest,
     Strain,

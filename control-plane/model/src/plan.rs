@@ -1,10 +1,13 @@
 //! What is sold.
 
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
 use nemordp_types::{Bytes, Failure, GiB, MiB, PlanName, Reason, StorageClass, Template, Vcpu};
 use serde::{Deserialize, Serialize};
 
-use crate::placement::Demand;
+use crate::label::Label;
+use crate::placement::{Demand, not_too_many};
 
 /// The largest amounts that a plan may have: beyond any machine, and far from every overflow.
 const VCPU_MAX: Vcpu = Vcpu(4_096);
@@ -26,6 +29,9 @@ pub struct Plan {
     pub disk: GiB,
     /// The kind of storage that the disk lies on.
     pub storage_class: StorageClass,
+    /// Labels that a node must have to take it.
+    #[serde(default)]
+    pub labels: BTreeSet<Label>,
     /// Whether new orders may name it.
     pub on_sale: bool,
     /// When it was made.
@@ -35,7 +41,7 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Refuses amounts of zero and amounts that no machine has; the error names the field.
+    /// Refuses amounts of zero, amounts that no machine has, and too many labels; the error names the field.
     pub fn check(&self) -> Result<(), Failure> {
         if self.vcpu == Vcpu::ZERO || self.vcpu > VCPU_MAX {
             return Err(Failure::field("vcpu", format!("use 1 to {} processors", VCPU_MAX.0)));
@@ -46,7 +52,7 @@ impl Plan {
         if self.disk == GiB::ZERO || self.disk > DISK_MAX {
             return Err(Failure::field("disk_gib", format!("use 1 to {} GiB", DISK_MAX.0)));
         }
-        Ok(())
+        not_too_many(&self.labels, "labels")
     }
 
     /// What an instance of it takes of a node.
@@ -89,6 +95,7 @@ mod tests {
             memory: MiB(memory),
             disk: GiB(disk),
             storage_class: StorageClass::new("nvme").unwrap(),
+            labels: BTreeSet::new(),
             on_sale: true,
             created_at: Timestamp::UNIX_EPOCH,
             updated_at: Timestamp::UNIX_EPOCH,

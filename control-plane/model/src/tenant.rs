@@ -13,6 +13,8 @@ pub struct Tenant {
     pub id: TenantId,
     /// Its name; unique.
     pub name: Label,
+    /// Whether its instances may only lie on nodes that are kept for it (a reseller's own machines).
+    pub pinned: bool,
     /// When it was made.
     pub created_at: Timestamp,
     /// Since when its keys are refused.

@@ -4,11 +4,11 @@
 //! before it left, so orders of one replica never race each other; what another replica was quicker with is placed again, and
 //! from then on the replicas take turns for a while.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use metrics::{counter, histogram};
-use nemordp_model::{FleetSnapshot, PlacementRequest, Refusals, explain};
+use nemordp_model::{FleetSnapshot, GroupKey, PlacementRequest, Refusals, explain};
 use nemordp_store::{
     Accepted, BURST_MAX, Candidate, Decision, Idempotency, Once, OrderAccept, Store, StoreError, StoredResponse,
 };
@@ -126,12 +126,13 @@ async fn serve(store: Store, fleet: Fleet, mut queue: mpsc::Receiver<Box<Waiting
 #[expect(clippy::vec_box, reason = "an order with all that it asks is large, and is moved from list to list")]
 async fn serve_burst(store: &Store, fleet: &Fleet, burst: Vec<Box<Waiting>>) -> Vec<Box<Waiting>> {
     let mut snapshots = BTreeMap::new();
+    let groups: BTreeSet<GroupKey> = burst.iter().filter_map(|waiting| waiting.request.group_key()).collect();
     for waiting in &burst {
         let region = &waiting.request.region;
         if snapshots.contains_key(region) {
             continue;
         }
-        match fleet.snapshot(Some(region)).await {
+        match fleet.snapshot_for(region, &groups).await {
             Ok(snapshot) => drop(snapshots.insert(region.clone(), snapshot)),
             Err(failure) => {
                 for waiting in burst {

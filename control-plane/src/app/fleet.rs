@@ -1,11 +1,11 @@
 //! The fleet as the use cases see it: a snapshot of the store, with what is expected to be ordered.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use nemordp_model::{FleetSnapshot, PlanShare};
+use nemordp_model::{FleetSnapshot, GroupKey, PlanShare};
 use nemordp_store::{PAGE_MAX, Page, Store};
 use nemordp_types::{Failure, NodeId, RegionName};
 
@@ -31,12 +31,26 @@ impl Fleet {
         Self { store, outlook: Arc::default() }
     }
 
-    /// All nodes, or those of a region, with the expected mix of plans.
+    /// All nodes, or those of a region, with the members of all groups and the expected mix of plans.
     ///
     /// # Errors
     /// When the store cannot be read.
     pub async fn snapshot(&self, region: Option<&RegionName>) -> Result<FleetSnapshot, Failure> {
         let mut snapshot = self.store.fleet_snapshot(region).await?;
+        snapshot.mix = self.mix(snapshot.taken_at).await?;
+        Ok(snapshot)
+    }
+
+    /// The nodes of a region for orders that name no other groups than these.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn snapshot_for(
+        &self,
+        region: &RegionName,
+        groups: &BTreeSet<GroupKey>,
+    ) -> Result<FleetSnapshot, Failure> {
+        let mut snapshot = self.store.fleet_snapshot_for(Some(region), groups).await?;
         snapshot.mix = self.mix(snapshot.taken_at).await?;
         Ok(snapshot)
     }

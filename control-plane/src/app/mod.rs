@@ -16,6 +16,7 @@ mod placement;
 mod plans;
 mod suspensions;
 mod templates;
+mod tenants;
 
 use std::sync::Arc;
 
@@ -29,6 +30,7 @@ use crate::config::Config;
 use crate::pki::Pki;
 use crate::seal::Sealer;
 
+pub use availability::Orderer;
 pub use credentials::{Link, Revealing};
 pub(crate) use desk::describe as describe_desk;
 pub use desk::{Desk, Intention};

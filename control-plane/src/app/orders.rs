@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use nemordp_api::NewOrder;
-use nemordp_model::{Label, Order, PlacementRequest, Plan, SagaKind};
+use nemordp_model::{Affinity, Label, Order, Plan, SagaKind, Siting};
 use nemordp_store::{
     Accepted, Idempotency, NewOrder as StoredOrder, Once, OrderAccept, OrderFilter, Page, Paged, Shape, StoreError,
     TenantScope,
@@ -14,7 +14,7 @@ use nemordp_types::{
     TimeZoneName,
 };
 
-use super::{App, Intention, Subject};
+use super::{App, Intention, Orderer, Subject};
 
 impl App {
     /// Accepts an order: everything that it needs is taken in one transaction, or nothing is. Orders that arrive together
@@ -25,16 +25,16 @@ impl App {
     /// `capacity_exhausted`, `port_pool_exhausted`, `address_pool_exhausted` leave nothing stored.
     pub async fn order_accept(
         &self,
-        tenant_id: TenantId,
+        orderer: Orderer,
         new: NewOrder,
         intention: Option<Intention>,
     ) -> Result<Once<Accepted>, Failure> {
         let (plan, template) = self.check(&new).await?;
-        let accept = self.draft(tenant_id, new, &plan, template)?;
-        let request = PlacementRequest {
-            tenant: Some(tenant_id),
-            ..super::availability::request(&accept.order.region, &plan, Some(&accept.template))
-        };
+        let siting = Siting::new(new.placement_group.clone(), new.affinity.map(affinity_of))?;
+        let siting = Siting { labels: plan.labels.clone(), pinned: orderer.pinned, ..siting };
+        let accept = self.draft(orderer.tenant_id, new, &plan, template, siting)?;
+        let request = super::availability::request(&accept.order.region, &plan, Some(&accept.template))
+            .sited(orderer.tenant_id, &accept.siting);
         let once = self.desk.accept(accept, request, intention).await?;
         if let Once::Done(accepted) = &once {
             self.work.poke();
@@ -100,6 +100,7 @@ impl App {
         new: NewOrder,
         plan: &Plan,
         template: Template,
+        siting: Siting,
     ) -> Result<OrderAccept, Failure> {
         let (clock, entropy) = (self.clock.as_ref(), self.entropy.as_ref());
         let (order_id, instance_id) = (OrderId::new(clock, entropy), InstanceId::new(clock, entropy));
@@ -137,6 +138,7 @@ impl App {
                 disk: plan.disk,
                 storage_class: plan.storage_class.clone(),
             },
+            siting,
             guest,
             saga: self.work.begin(SagaKind::Provision, Subject { order_id: Some(order_id), instance_id })?,
         })
@@ -171,6 +173,15 @@ impl App {
         let mut known: BTreeSet<RegionName> = self.store.region_list().await?.into_iter().collect();
         known.extend(self.config.regions.iter().cloned());
         Ok(known)
+    }
+}
+
+const fn affinity_of(word: nemordp_api::Affinity) -> Affinity {
+    match word {
+        nemordp_api::Affinity::Any => Affinity::Any,
+        nemordp_api::Affinity::PreferApart => Affinity::PreferApart,
+        nemordp_api::Affinity::Apart => Affinity::Apart,
+        nemordp_api::Affinity::PreferTogether => Affinity::PreferTogether,
     }
 }
 

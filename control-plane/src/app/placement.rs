@@ -101,7 +101,8 @@ impl App {
         let instance = self.store.instance_fetch(scope, order.instance_id).await?;
         let decided = self.store.order_decision(scope, id).await?;
         let request = request_of(&order.region, &instance);
-        let snapshot = self.fleet.snapshot(Some(&order.region)).await?;
+        let groups = request.group_key().into_iter().collect();
+        let snapshot = self.fleet.snapshot_for(&order.region, &groups).await?;
         let explained = tokio::task::spawn_blocking(move || explain(&request, &snapshot)).await;
         let now = explained.map_err(Failure::internal)?;
         let names = self.fleet.names().await?;
@@ -223,8 +224,7 @@ fn request_of(region: &RegionName, instance: &nemordp_model::Instance) -> Placem
     PlacementRequest {
         template: spec.template.digest,
         template_size: spec.template.file_size,
-        tenant: Some(instance.tenant_id),
-        ..PlacementRequest::new(region.clone(), demand)
+        ..PlacementRequest::new(region.clone(), demand).sited(instance.tenant_id, &instance.siting)
     }
 }
 
@@ -282,6 +282,7 @@ pub fn supposed_plan(name: PlanName, demand: Demand) -> Plan {
         memory: demand.memory,
         disk: demand.disk,
         storage_class: demand.storage_class,
+        labels: BTreeSet::new(),
         on_sale: true,
         created_at: Timestamp::UNIX_EPOCH,
         updated_at: Timestamp::UNIX_EPOCH,

@@ -1,5 +1,7 @@
 //! What is sold.
 
+use std::collections::BTreeSet;
+
 use nemordp_model::{Plan, could_ever_hold};
 use nemordp_store::{Idempotency, NewPlan, Once, Page, Paged, StoreError};
 use nemordp_types::{Failure, PlanName};
@@ -10,8 +12,9 @@ impl App {
     /// Makes a plan, or changes the one of this name. Instances that were sold keep their shape.
     ///
     /// # Errors
-    /// Amounts that no machine has; amounts that no enrolled node could hold even if it were empty, for a plan on sale.
-    /// Both name the field. While no node is enrolled the second is not known.
+    /// Amounts that no machine has, too many labels; for a plan on sale also labels that no enrolled node has, and amounts
+    /// that none with these labels could hold even if it were empty. All name the field. While no node is enrolled the latter
+    /// are not known.
     pub async fn plan_put(
         &self,
         new: &NewPlan,
@@ -24,13 +27,15 @@ impl App {
             memory: new.memory,
             disk: new.disk,
             storage_class: new.storage_class.clone(),
+            labels: new.labels.clone(),
             on_sale: new.on_sale,
             created_at: now,
             updated_at: now,
         };
         plan.check()?;
         if plan.on_sale {
-            could_ever_hold(&plan.demand(), &self.store.fleet_snapshot(None).await?)?;
+            let fleet = self.store.fleet_snapshot_for(None, &BTreeSet::new()).await?;
+            could_ever_hold(&plan.demand(), &plan.labels, &fleet)?;
         }
         Ok(self.store.plan_put(new, intention).await?)
     }

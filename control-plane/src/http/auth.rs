@@ -15,6 +15,7 @@ use nemordp_types::{ApiKeyId, Failure, Reason, TenantId};
 
 use super::Api;
 use super::error::HttpError;
+use crate::app::Orderer;
 
 /// Failed attempts of one address that are answered within one window; further ones are refused unheard.
 const FAILURES_MAX: u32 = 20;
@@ -76,6 +77,11 @@ impl<D: Demand> Caller<D> {
     /// Whether it is an operator's key.
     pub(super) fn is_operator(&self) -> bool {
         self.key.scopes.contains(ApiScope::Operate)
+    }
+
+    /// Whose orders it places, and where those may lie.
+    pub(super) const fn orderer(&self) -> Orderer {
+        Orderer { tenant_id: self.key.tenant_id, pinned: self.key.tenant_pinned }
     }
 
     /// Whose customers' orders it places.

@@ -28,7 +28,7 @@ use super::error::status;
         (name = "instances", description = "The customers' desktops"),
         (name = "catalogue", description = "Plans, templates, what can be had where"),
         (name = "nodes", description = "Machines and their tickets"),
-        (name = "operator", description = "Keys, events, sagas, reconcilers, health"),
+        (name = "operator", description = "Tenants, keys, events, sagas, reconcilers, health"),
     ),
     modifiers(&Shared),
 )]

@@ -2,6 +2,8 @@
 
 pub(super) mod placement;
 
+use std::collections::BTreeSet;
+
 use nemordp_api as api;
 use nemordp_model as model;
 use nemordp_store::{Paged, RegisteredTemplate};
@@ -33,6 +35,7 @@ mirror!(saga_kind: model::SagaKind => OperationKind {
 mirror!(saga_status: model::SagaStatus => OperationStatus { Running, Unwinding, Done, Unwound, Cancelled, Stuck });
 mirror!(step_state: model::StepState => StepState { Pending, Running, Done, Failed, Undoing, Undone, Skipped });
 mirror!(suspension_state: model::SuspensionState => SuspensionState { Wanted, Placed, Cancelling });
+mirror!(affinity: model::Affinity => Affinity { Any, PreferApart, Apart, PreferTogether });
 mirror!(node_policy: NodePolicy => NodePolicy { Active, Cordoned, Draining, Decommissioned });
 mirror!(
     /// What is known of a node's life.
@@ -86,6 +89,10 @@ pub(super) fn template_of(new: &api::NewTemplate) -> nemordp_types::Template {
     }
 }
 
+fn texts(labels: &BTreeSet<model::Label>) -> Vec<String> {
+    labels.iter().map(|label| label.as_str().to_owned()).collect()
+}
+
 pub(super) fn plan(plan: &model::Plan) -> api::Plan {
     api::Plan {
         name: plan.name.clone(),
@@ -93,6 +100,7 @@ pub(super) fn plan(plan: &model::Plan) -> api::Plan {
         memory_mib: plan.memory,
         disk_gib: plan.disk,
         storage_class: plan.storage_class.clone(),
+        labels: texts(&plan.labels),
         on_sale: plan.on_sale,
         created_at: plan.created_at,
         updated_at: plan.updated_at,
@@ -158,6 +166,8 @@ pub(super) fn instance(instance: &model::Instance, operator: bool) -> api::Insta
         disk_gib: spec.disk,
         template: spec.template.name.clone(),
         node_id: operator.then_some(instance.node_id),
+        placement_group: instance.siting.group.as_ref().map(|group| group.as_str().to_owned()),
+        affinity: instance.siting.group.is_some().then_some(affinity(instance.siting.affinity)),
         rdp_certificate_sha256: instance.rdp_certificate_sha256.map(hex::encode),
         frozen: instance.frozen.map(freeze),
         frozen_at: instance.frozen_at,
@@ -218,6 +228,11 @@ pub(super) fn node(node: &model::Node) -> api::Node {
         agent_address: node.agent_address.to_string(),
         policy: node_policy(node.policy),
         policy_reason: node.policy_reason.clone(),
+        labels: texts(&node.labels),
+        pinned_to: node
+            .pinned_to
+            .as_ref()
+            .map(|pin| api::NodePin { tenant_id: pin.tenant_id, tenant: pin.tenant.as_str().to_owned() }),
         availability: node_availability(node.availability),
         overcommit: api::Overcommit {
             vcpu_percent: node.overcommit.vcpu_percent,
@@ -248,6 +263,8 @@ pub(super) fn node(node: &model::Node) -> api::Node {
             memory_pressure_percent: load.memory_pressure,
             io_pressure_percent: load.io_pressure,
             clones: load.clones,
+            steal_percent: load.steal,
+            disk_latency_ms: load.disk_latency_ms,
         }),
         templates: node.template_presence.iter().map(node_template).collect(),
         clock_skew_seconds: node.clock_skew.map(|skew| skew.as_secs_f64()),
@@ -299,6 +316,16 @@ pub(super) fn key(key: &model::ApiKey) -> api::ApiKey {
     }
 }
 
+pub(super) fn tenant(tenant: &model::Tenant) -> api::Tenant {
+    api::Tenant {
+        id: tenant.id,
+        name: tenant.name.as_str().to_owned(),
+        pinned: tenant.pinned,
+        created_at: tenant.created_at,
+        disabled_at: tenant.disabled_at,
+    }
+}
+
 pub(super) fn event(event: &model::Event) -> api::Event {
     api::Event {
         number: event.number,
@@ -329,6 +356,7 @@ pages! {
     nodes: model::Node, nemordp_types::NodeId => NodePage by node;
     tickets: model::Ticket, nemordp_types::TicketId => TicketPage by ticket;
     keys: model::ApiKey, nemordp_types::ApiKeyId => ApiKeyPage by key;
+    tenants: model::Tenant, nemordp_types::TenantId => TenantPage by tenant;
     sagas: model::Saga, nemordp_types::SagaId => SagaPage by saga;
     events: model::Event, u64 => EventPage by event;
 }

@@ -1,7 +1,9 @@
 //! Accepting an order: everything that it needs is taken in one transaction, or nothing is. [`crate::burst`] does it.
 
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
-use nemordp_model::{EventKind, Instance, Label, Lifecycle, Order, OrderState};
+use nemordp_model::{EventKind, Instance, Label, Lifecycle, Order, OrderState, Siting};
 use nemordp_types::instance::{DesiredPower, DiskSet, GuestSpec, InstanceSpec, NetworkSpec};
 use nemordp_types::{
     Fence, Generation, GiB, HostName, InstanceId, KeyboardLayout, MiB, NodeId, OrderId, PlanName, RegionName,
@@ -12,15 +14,17 @@ use serde_json::json;
 use crate::Store;
 use crate::burst::Candidate;
 use crate::claim;
-use crate::decision::Decision;
+use crate::decision::{self, Decision};
 use crate::error::{Result, StoreError};
 use crate::event::Subject;
+use crate::group_member;
 use crate::idempotency::{Idempotency, Once};
 use crate::instance;
 use crate::lease::{self, Lease};
 use crate::page::TenantScope;
 use crate::reservation::{self, NewReservation, Taken};
 use crate::saga::NewSaga;
+use crate::transaction::Tx;
 
 /// What an instance takes of a node.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -83,10 +87,25 @@ pub struct OrderAccept {
     pub template: Template,
     /// The plan's amounts.
     pub shape: Shape,
+    /// What it asks of its node beyond them.
+    pub siting: Siting,
     /// How the guest presents itself.
     pub guest: GuestSpec,
     /// The saga that fulfils it.
     pub saga: NewSaga,
+}
+
+/// Another place for an instance.
+#[derive(Debug, Clone)]
+pub struct NewPlace {
+    /// Which instance.
+    pub instance_id: InstanceId,
+    /// Where placement put it.
+    pub node_id: NodeId,
+    /// Id of the reservation there.
+    pub reservation_id: ReservationId,
+    /// Why it goes there.
+    pub decision: Decision,
 }
 
 /// What was accepted.
@@ -125,6 +144,7 @@ pub(crate) fn begin(accept: &OrderAccept, node_id: NodeId, network: NetworkSpec,
         order_id: new.id,
         tenant_id: new.tenant_id,
         node_id,
+        siting: accept.siting.clone(),
         spec: InstanceSpec {
             order_id: new.id,
             vcpu: shape.vcpu,
@@ -155,6 +175,18 @@ pub(crate) fn begin(accept: &OrderAccept, node_id: NodeId, network: NetworkSpec,
     (order, instance)
 }
 
+/// `Raced` when labels, owner or company of the node, whose row the transaction has taken, have changed since the decision.
+async fn still_suits(tx: &mut Tx, instance: &Instance, node_id: NodeId, taken: &Taken) -> Result<()> {
+    let Instance { siting, tenant_id, .. } = instance;
+    if !siting.suits(*tenant_id, &taken.labels, taken.pinned_to) {
+        return Err(StoreError::Raced);
+    }
+    let Some(group) = siting.group_of(*tenant_id) else { return Ok(()) };
+    let there = group_member::of(tx, &BTreeSet::from([group.clone()])).await?;
+    let members = there.get(&node_id).and_then(|groups| groups.get(&group)).copied().unwrap_or_default();
+    if members.admit(siting.affinity) { Ok(()) } else { Err(StoreError::Raced) }
+}
+
 impl Store {
     /// Accepts an order on a node: idempotency key, order, instance, capacity, port, private address, saga and events at
     /// once. `Raced` when the room is gone there and on all alternatives: take a new snapshot and place again. The pools'
@@ -174,14 +206,10 @@ impl Store {
     }
 
     /// Puts an instance that was never handed over on another node: what it held is given back, the same is taken there,
-    /// the generation rises. Gives the lease with the new numbers. `Raced` leaves everything as it was.
-    pub async fn instance_place_again(
-        &self,
-        lease: &Lease,
-        instance_id: InstanceId,
-        node_id: NodeId,
-        reservation_id: ReservationId,
-    ) -> Result<(Instance, Lease)> {
+    /// the generation rises, and the decision takes the place of the one that was kept with the order. Gives the lease with
+    /// the new numbers. `Raced` leaves everything as it was.
+    pub async fn instance_place_again(&self, lease: &Lease, place: &NewPlace) -> Result<(Instance, Lease)> {
+        let NewPlace { instance_id, node_id, reservation_id, ref decision } = *place;
         transaction!(self, |tx| {
             lease::guard_in_tx(tx, lease).await?;
             let mut instance = instance::fetch_locked(tx, TenantScope::All, instance_id).await?;
@@ -190,10 +218,13 @@ impl Store {
             }
             reservation::release_in_tx(tx, instance_id).await?;
             let shape = Shape::of(&instance.spec);
-            let Taken { inventory, sequence } = reservation::take_in_tx(tx, node_id, &shape).await?;
-            instance.spec.network = claim::network_in_tx(tx, node_id, instance_id, &inventory).await?.spec;
+            let taken = reservation::take_in_tx(tx, node_id, &shape).await?;
+            still_suits(tx, &instance, node_id, &taken).await?;
+            instance.spec.network = claim::network_in_tx(tx, node_id, instance_id, &taken.inventory).await?.spec;
+            let sequence = taken.sequence;
             let new = NewReservation { id: reservation_id, instance_id, node_id, shape: &shape, sequence };
             reservation::insert_in_tx(tx, &[new]).await?;
+            decision::keep_in_tx(tx, instance.order_id, &decision.reserved_on(node_id)).await?;
             instance.node_id = node_id;
             instance.generation = Generation(instance.generation.0 + 1);
             instance.observed = None;

@@ -17,7 +17,8 @@ const USE_NOTED_EVERY: Duration = Duration::from_secs(60);
 
 macro_rules! columns {
     () => {
-        "k.id, k.tenant_id, k.label, k.scopes, k.created_at, k.last_used_at, k.revoked_at"
+        "k.id, k.tenant_id, k.label, k.scopes, k.created_at, k.last_used_at, k.revoked_at, \
+         (SELECT o.pinned FROM tenant o WHERE o.id = k.tenant_id) AS tenant_pinned"
     };
 }
 
@@ -40,6 +41,7 @@ fn api_key(row: &Row) -> Result<ApiKey> {
     Ok(ApiKey {
         id: row.get("id")?,
         tenant_id: row.get("tenant_id")?,
+        tenant_pinned: row.get("tenant_pinned")?,
         label: row.get("label")?,
         scopes: row.get("scopes")?,
         created_at: row.get("created_at")?,
@@ -62,15 +64,9 @@ impl Store {
             let values = values![new.id, new.tenant_id, &new.label, &new.secret_sha256, &new.scopes, now];
             let missing = StoreError::NotFound { noun: TenantId::NOUN };
             tx.execute_one(Query::new("api_key", sql, values), missing).await?;
-            ApiKey {
-                id: new.id,
-                tenant_id: new.tenant_id,
-                label: new.label.clone(),
-                scopes: new.scopes.clone(),
-                created_at: now,
-                last_used_at: None,
-                revoked_at: None,
-            }
+            let sql = concat!("SELECT ", columns!(), " FROM api_key k WHERE k.id = $1");
+            let row = tx.fetch_optional(Query::new("api_key", sql, values![new.id])).await?;
+            api_key(&row.ok_or(StoreError::NotFound { noun: ApiKeyId::NOUN })?)?
         }))
     }
 

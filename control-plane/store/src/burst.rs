@@ -7,27 +7,30 @@
 //! locks those too. An order that is refused leaves nothing and hinders nobody. One that the database itself will not have
 //! is found by halving the burst.
 
+mod room;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use nemordp_model::{EventKind, Instance, Order};
-use nemordp_types::node::{NodeAvailability, NodeInventory, NodePolicy};
-use nemordp_types::{ApiKeyId, Bytes, NodeId, StorageClass};
+use nemordp_model::{EventKind, GroupKey, Instance, Order};
+use nemordp_types::{ApiKeyId, NodeId};
 use serde_json::json;
 
 use crate::Store;
-use crate::accept::{self, Accepted, OrderAccept, Shape};
+use crate::accept::{self, Accepted, OrderAccept};
 use crate::claim::Network;
 use crate::claim::many::{self, Demand};
 use crate::error::{Result, StoreError};
 use crate::event::Subject;
+use crate::group_member;
 use crate::idempotency::{self, Idempotency, Once};
 use crate::instance;
 use crate::order;
 use crate::reservation::{self, NewReservation};
 use crate::rows::{Kind, Rows};
 use crate::saga::{self, About};
-use crate::sql::{Query, Row, values};
+use crate::sql::{Query, values};
 use crate::transaction::{Sql as _, Tx};
+use room::Room;
 
 /// How many orders share a commit at most: beyond it the locks are held longer than the flush that is shared.
 pub const BURST_MAX: usize = 500;
@@ -48,74 +51,6 @@ impl std::fmt::Debug for Candidate<'_> {
 
 /// What became of an order.
 type Outcome = Result<Once<Accepted>>;
-
-/// What is left on a node of the burst, as its locked row says, and what the burst takes of it.
-struct Room {
-    open: bool,
-    vcpu: u64,
-    memory: u64,
-    pools: BTreeMap<StorageClass, u64>,
-    inventory: NodeInventory,
-    sequence: u64,
-    taken_vcpu: u64,
-    taken_memory: u64,
-    taken_orders: u64,
-    taken_bytes: BTreeMap<StorageClass, u64>,
-}
-
-impl Room {
-    fn read(row: &Row) -> Result<Self> {
-        let left = |capacity: &str, used: &str| -> Result<u64> {
-            Ok(row.get::<u64>(capacity)?.saturating_sub(row.get::<u64>(used)?))
-        };
-        let policy: NodePolicy = row.get("policy")?;
-        let availability: NodeAvailability = row.get("availability")?;
-        Ok(Self {
-            open: policy == NodePolicy::Active && availability == NodeAvailability::Available,
-            vcpu: left("vcpu_capacity", "vcpu_used")?,
-            memory: left("memory_capacity_mib", "memory_used_mib")?,
-            pools: BTreeMap::new(),
-            inventory: row.json("inventory")?,
-            sequence: row.get("reservation_sequence")?,
-            taken_vcpu: 0,
-            taken_memory: 0,
-            taken_orders: 0,
-            taken_bytes: BTreeMap::new(),
-        })
-    }
-
-    /// Takes what the shape asks for, if all of it is left.
-    fn take(&mut self, shape: &Shape) -> bool {
-        let (vcpu, memory, disk) = (u64::from(shape.vcpu.0), shape.memory.0, Bytes::from(shape.disk).0);
-        let Some(pool) = self.pools.get_mut(&shape.storage_class) else { return false };
-        if !self.open || vcpu > self.vcpu || memory > self.memory || disk > *pool {
-            return false;
-        }
-        self.vcpu -= vcpu;
-        self.memory -= memory;
-        *pool -= disk;
-        true
-    }
-
-    /// Gives back what was taken for an order that then found no port or address.
-    fn give_back(&mut self, shape: &Shape) {
-        self.vcpu += u64::from(shape.vcpu.0);
-        self.memory += shape.memory.0;
-        if let Some(pool) = self.pools.get_mut(&shape.storage_class) {
-            *pool += Bytes::from(shape.disk).0;
-        }
-    }
-
-    /// Notes what will be written; gives the number in the node's history.
-    fn keep(&mut self, shape: &Shape) -> u64 {
-        self.taken_vcpu += u64::from(shape.vcpu.0);
-        self.taken_memory += shape.memory.0;
-        self.taken_orders += 1;
-        *self.taken_bytes.entry(shape.storage_class.clone()).or_default() += Bytes::from(shape.disk).0;
-        self.sequence += 1;
-        self.sequence
-    }
-}
 
 /// An order that the burst accepts, before it is written.
 struct Ready<'a> {
@@ -156,7 +91,8 @@ async fn accept_in_tx(tx: &mut Tx, burst: &[&Candidate<'_>], tries: Try) -> Resu
     let intentions: Vec<&Idempotency<'_, Accepted>> = burst.iter().filter_map(|c| c.intention).collect();
     let known = idempotency::known_in_tx(tx, &intentions).await?;
     let nodes: BTreeSet<NodeId> = burst.iter().flat_map(|candidate| tries.of(candidate.accept)).collect();
-    let mut rooms = lock(tx, &nodes).await?;
+    let groups = burst.iter().filter_map(|c| c.accept.siting.group_of(c.accept.order.tenant_id)).collect();
+    let mut rooms = lock(tx, &nodes, &groups).await?;
     let mut fitting = Vec::new();
     for (index, candidate) in burst.iter().enumerate() {
         let accept = candidate.accept;
@@ -165,7 +101,7 @@ async fn accept_in_tx(tx: &mut Tx, burst: &[&Candidate<'_>], tries: Try) -> Resu
             outcomes.push(Some(answer.clone().map(Once::Replayed)));
             continue;
         }
-        let taken = tries.of(accept).find(|id| rooms.get_mut(id).is_some_and(|room| room.take(&accept.shape)));
+        let taken = tries.of(accept).find(|id| rooms.get_mut(id).is_some_and(|room| room.take(accept)));
         outcomes.push(if taken.is_none() { Some(Err(StoreError::Raced)) } else { None });
         fitting.extend(taken.map(|node_id| Fitting { index, accept, node_id }));
     }
@@ -184,18 +120,20 @@ async fn accept_in_tx(tx: &mut Tx, burst: &[&Candidate<'_>], tries: Try) -> Resu
     Ok(outcomes.into_iter().map(|outcome| outcome.unwrap_or_else(lost)).collect())
 }
 
-/// Locks the nodes of the burst, in the order of their ids, and reads what is left on them.
-async fn lock(tx: &mut Tx, nodes: &BTreeSet<NodeId>) -> Result<BTreeMap<NodeId, Room>> {
+/// Locks the nodes of the burst, in the order of their ids, and reads what is left on them and whom they have of the
+/// burst's groups.
+async fn lock(tx: &mut Tx, nodes: &BTreeSet<NodeId>, groups: &BTreeSet<GroupKey>) -> Result<BTreeMap<NodeId, Room>> {
     let ids = || {
         let mut rows = Rows::new(&[("node_id", Kind::Blob)]);
         nodes.iter().for_each(|id| rows.push(values![*id]));
         rows
     };
     let sql = "SELECT id, policy, availability, vcpu_capacity, vcpu_used, memory_capacity_mib, memory_used_mib, \
-               inventory, reservation_sequence FROM node WHERE id IN (SELECT node_id FROM {rows} AS r) ORDER BY id";
+               inventory, labels, pinned_to, reservation_sequence FROM node \
+               WHERE id IN (SELECT node_id FROM {rows} AS r) ORDER BY id";
     let locked = "SELECT id, policy, availability, vcpu_capacity, vcpu_used, memory_capacity_mib, memory_used_mib, \
-                  inventory, reservation_sequence FROM node WHERE id IN (SELECT node_id FROM {rows} AS r) \
-                  ORDER BY id FOR NO KEY UPDATE";
+                  inventory, labels, pinned_to, reservation_sequence FROM node \
+                  WHERE id IN (SELECT node_id FROM {rows} AS r) ORDER BY id FOR NO KEY UPDATE";
     let mut rooms = BTreeMap::new();
     for row in tx.fetch(Query::over("node", sql, vec![], ids()).on_postgres(locked)).await? {
         rooms.insert(row.get("id")?, Room::read(&row)?);
@@ -206,6 +144,12 @@ async fn lock(tx: &mut Tx, nodes: &BTreeSet<NodeId>) -> Result<BTreeMap<NodeId, 
         let left = row.get::<u64>("capacity_bytes")?.saturating_sub(row.get::<u64>("used_bytes")?);
         if let Some(room) = rooms.get_mut(&row.get("node_id")?) {
             room.pools.insert(row.get("storage_class")?, left);
+        }
+    }
+    // After the locks: what others put there before they gave them up is seen.
+    for (id, members) in group_member::of(tx, groups).await? {
+        if let Some(room) = rooms.get_mut(&id) {
+            room.groups = members;
         }
     }
     Ok(rooms)
@@ -237,7 +181,7 @@ async fn claim<'a>(
                 ready.push(Ready { index, accept, node_id, sequence, order, instance, rest_shortened });
             }
             Err(refused) => {
-                room.give_back(&accept.shape);
+                room.give_back(accept);
                 outcomes[index] = Some(Err(refused));
             }
         }

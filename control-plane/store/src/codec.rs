@@ -4,7 +4,8 @@ use std::str::FromStr;
 
 use jiff::Timestamp;
 use nemordp_model::{
-    ApiScopes, EventKind, Freeze, Label, Lifecycle, OrderState, SagaKind, SagaStatus, StepState, SuspensionState,
+    Affinity, ApiScopes, EventKind, Freeze, Label, Lifecycle, OrderState, SagaKind, SagaStatus, StepState,
+    SuspensionState,
 };
 use nemordp_types::node::{NodeAvailability, NodePolicy};
 use nemordp_types::{
@@ -221,7 +222,7 @@ macro_rules! closed_lists {
         }
     )*};
 }
-closed_lists!(OrderState, Lifecycle, Freeze, SagaKind, SagaStatus, StepState, SuspensionState, EventKind);
+closed_lists!(Affinity, OrderState, Lifecycle, Freeze, SagaKind, SagaStatus, StepState, SuspensionState, EventKind);
 
 macro_rules! serde_words {
     ($($name:ident),*) => {$(

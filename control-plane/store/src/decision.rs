@@ -7,10 +7,11 @@ use nemordp_types::{NodeId, OrderId};
 use serde::{Deserialize, Serialize};
 
 use crate::Store;
+use crate::codec;
 use crate::error::Result;
 use crate::page::TenantScope;
 use crate::sql::{Query, values};
-use crate::transaction::Sql as _;
+use crate::transaction::{Sql as _, Tx};
 
 /// A node that would have taken the order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,6 +52,13 @@ impl Decision {
     pub(crate) fn reserved_on(&self, node_id: NodeId) -> Self {
         Self { reserved: Some(node_id), ..self.clone() }
     }
+}
+
+/// Puts a newer decision in the place of the one that was kept with an order.
+pub(crate) async fn keep_in_tx(tx: &mut Tx, id: OrderId, decision: &Decision) -> Result<()> {
+    let sql = "UPDATE customer_order SET placement = $2 WHERE id = $1";
+    let query = Query::new("customer_order", sql, values![id, codec::json(decision)?]);
+    tx.execute_one(query, crate::order::MISSING).await
 }
 
 impl Store {

@@ -1,14 +1,15 @@
 //! The fleet as placement sees it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
-use nemordp_model::{Demand, FleetSnapshot, NodeSnapshot, PlanShare, PoolRoom, Room};
-use nemordp_types::node::NodeInventory;
+use nemordp_model::{Demand, FleetSnapshot, GroupKey, NodeSnapshot, PlanShare, PoolRoom, Room, Strain};
+use nemordp_types::node::{NodeInventory, NodeLoad};
 use nemordp_types::{NodeId, RegionName};
 
 use crate::Store;
 use crate::error::Result;
+use crate::group_member::{self, ByNode};
 use crate::sql::{Query, Row, values};
 use crate::transaction::Sql as _;
 
@@ -30,6 +31,7 @@ fn pool(row: &Row) -> Result<PoolRoom> {
 
 fn node(row: &Row, pools: Vec<PoolRoom>, ports_held: u32, addresses_held: u32) -> Result<NodeSnapshot> {
     let inventory: NodeInventory = row.json("inventory")?;
+    let load: NodeLoad = row.json_opt("load")?.unwrap_or_default();
     let ports = u32::from(inventory.endpoints.last_port) + 1;
     let ports = ports.saturating_sub(u32::from(inventory.endpoints.first_port));
     // Neither network, gateway nor broadcast.
@@ -43,14 +45,34 @@ fn node(row: &Row, pools: Vec<PoolRoom>, ports_held: u32, addresses_held: u32) -
         free_ports: ports.saturating_sub(ports_held),
         free_addresses: addresses.saturating_sub(addresses_held),
         templates: inventory.templates.into_iter().collect(),
-        load: row.json_opt("load")?.unwrap_or_default(),
+        strain: Strain {
+            steal: load.steal.unwrap_or_default(),
+            disk_latency_ms: load.disk_latency_ms.unwrap_or_default(),
+        },
+        load,
+        labels: row.json("labels")?,
+        pinned_to: row.get("pinned_to")?,
         ..NodeSnapshot::new(row.get("id")?, row.get("region")?)
     })
 }
 
 impl Store {
-    /// The fleet, or one region of it. Several reads, so it may mix two instants: the reservation checks again.
+    /// The fleet, or one region of it, with the members of all groups. Several reads, so it may mix two instants: the
+    /// reservation checks again.
     pub async fn fleet_snapshot(&self, region: Option<&RegionName>) -> Result<FleetSnapshot> {
+        self.fleet_with(region, group_member::all(&mut self.reader()).await?).await
+    }
+
+    /// The same with the members of these groups alone: what orders that name no other ones need to know.
+    pub async fn fleet_snapshot_for(
+        &self,
+        region: Option<&RegionName>,
+        groups: &BTreeSet<GroupKey>,
+    ) -> Result<FleetSnapshot> {
+        self.fleet_with(region, group_member::of(&mut self.reader(), groups).await?).await
+    }
+
+    async fn fleet_with(&self, region: Option<&RegionName>, mut members: ByNode) -> Result<FleetSnapshot> {
         let taken_at = self.clock().now();
         let mut pools: BTreeMap<NodeId, Vec<PoolRoom>> = BTreeMap::new();
         let sql = "SELECT node_id, storage_class, capacity_bytes, used_bytes, free_bytes FROM node_pool \
@@ -60,13 +82,14 @@ impl Store {
         }
         let held = held(self).await?;
         let sql = "SELECT id, region, policy, availability, vcpu_capacity, vcpu_used, memory_capacity_mib, \
-                   memory_used_mib, inventory, load FROM node \
+                   memory_used_mib, inventory, load, labels, pinned_to FROM node \
                    WHERE policy <> 'decommissioned' AND ($1 IS NULL OR region = $1) ORDER BY id";
         let rows = self.reader().fetch(Query::new("node", sql, values![region])).await?;
         let count = |id, kind: &str| held.get(&(id, kind.to_owned())).copied().unwrap_or(0);
-        let nodes = rows.iter().map(|row| {
+        let nodes = rows.iter().map(|row| -> Result<NodeSnapshot> {
             let id = row.get("id")?;
-            node(row, pools.remove(&id).unwrap_or_default(), count(id, "port"), count(id, "address"))
+            let found = node(row, pools.remove(&id).unwrap_or_default(), count(id, "port"), count(id, "address"))?;
+            Ok(NodeSnapshot { groups: members.remove(&id).unwrap_or_default(), ..found })
         });
         Ok(FleetSnapshot::new(taken_at, nodes.collect::<Result<_>>()?))
     }

@@ -1,7 +1,7 @@
 //! Instances: reading them, and changing what is wanted of them.
 
 use jiff::Timestamp;
-use nemordp_model::{EventKind, Former, Instance, Lifecycle, Saga, SagaKind, SagaStatus, Wish};
+use nemordp_model::{EventKind, Former, Instance, Lifecycle, Saga, SagaKind, SagaStatus, Siting, Wish};
 use nemordp_types::{Failure, InstanceId, NodeId, Reason, RegionName};
 use serde_json::json;
 
@@ -25,7 +25,9 @@ pub(crate) const MISSING: StoreError = StoreError::NotFound { noun: InstanceId::
 macro_rules! columns {
     () => {
         "id, order_id, tenant_id, node_id, spec, generation, fence, lifecycle, observed, observed_at, \
-         rdp_certificate_sha256, frozen, frozen_at, suspended_at, delete_after, misaligned_at, created_at, updated_at"
+         rdp_certificate_sha256, frozen, frozen_at, suspended_at, delete_after, misaligned_at, created_at, updated_at, \
+         labels, placement_group, affinity, \
+         (SELECT t.pinned FROM tenant t WHERE t.id = instance.tenant_id) AS tenant_pinned"
     };
 }
 
@@ -53,6 +55,12 @@ fn instance(row: &Row) -> Result<Instance> {
         order_id: row.get("order_id")?,
         tenant_id: row.get("tenant_id")?,
         node_id: row.get("node_id")?,
+        siting: Siting {
+            labels: row.json("labels")?,
+            pinned: row.get("tenant_pinned")?,
+            group: row.get("placement_group")?,
+            affinity: row.get("affinity")?,
+        },
         spec: row.json("spec")?,
         generation: row.get("generation")?,
         fence: row.get("fence")?,
@@ -80,13 +88,16 @@ const ROW: &[(&str, Kind)] = &[
     ("fence", Kind::Int),
     ("lifecycle", Kind::Text),
     ("created_at", Kind::Int),
+    ("labels", Kind::Text),
+    ("placement_group", Kind::Text),
+    ("affinity", Kind::Text),
 ];
 
 /// Writes instances at their beginning.
 pub(crate) async fn insert_in_tx<'i>(tx: &mut Tx, instances: impl Iterator<Item = &'i Instance>) -> Result<()> {
     let sql = "INSERT INTO instance (id, order_id, tenant_id, node_id, spec, generation, fence, lifecycle, created_at, \
-               updated_at) SELECT id, order_id, tenant_id, node_id, spec, generation, fence, lifecycle, created_at, \
-               created_at FROM {rows} AS r";
+               updated_at, labels, placement_group, affinity) SELECT id, order_id, tenant_id, node_id, spec, generation, \
+               fence, lifecycle, created_at, created_at, labels, placement_group, affinity FROM {rows} AS r";
     let mut rows = Rows::new(ROW);
     for new in instances {
         rows.push(values![
@@ -99,6 +110,9 @@ pub(crate) async fn insert_in_tx<'i>(tx: &mut Tx, instances: impl Iterator<Item 
             new.fence,
             new.lifecycle,
             new.created_at,
+            json(&new.siting.labels)?,
+            new.siting.group.as_ref(),
+            new.siting.affinity,
         ]);
     }
     tx.execute_over(Query::over("instance", sql, vec![], rows)).await

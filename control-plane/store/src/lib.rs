@@ -7,8 +7,8 @@
 //!
 //! Map: [`error`] what can go wrong · `sql`, `rows`, `codec`, `transaction`, `group`, `open`, `migrate` how both databases are
 //! spoken to · [`page`] listing · one file per noun for the rest: [`tenant`], [`api_key`], [`plan`], [`template`],
-//! [`ticket`], [`node`], [`heartbeat`], [`certificate`], [`fleet`], [`order`], [`accept`] an order with all that it needs,
-//! [`burst`] many of them in one commit, [`decision`], [`turn`], [`instance`], [`reservation`], `claim`, `resize`,
+//! [`ticket`], [`node`], `node_siting`, [`heartbeat`], [`certificate`], [`fleet`], [`order`], [`accept`] an order with all that it needs,
+//! [`burst`] many of them in one commit, [`decision`], [`turn`], [`instance`], [`reservation`], `claim`, `group_member`, `resize`,
 //! [`saga`], [`lease`], [`effect`], [`idempotency`], [`event`], [`secret`], [`frozen`], [`backup`],
 //! `audit`, [`reconciler`], [`expire`], [`wake`], `installation`.
 
@@ -31,6 +31,7 @@ pub mod expire;
 pub mod fleet;
 pub mod frozen;
 mod group;
+mod group_member;
 pub mod heartbeat;
 pub mod idempotency;
 mod installation;
@@ -40,6 +41,7 @@ mod migrate;
 pub mod node;
 mod node_fence;
 pub mod node_session;
+mod node_siting;
 mod observation;
 mod open;
 pub mod order;
@@ -60,7 +62,7 @@ pub mod turn;
 pub mod usage;
 pub mod wake;
 
-pub use accept::{Accepted, NewOrder, OrderAccept, Shape};
+pub use accept::{Accepted, NewOrder, NewPlace, OrderAccept, Shape};
 pub use api_key::NewApiKey;
 pub use backup::{Backup, Replaced, restore};
 pub use burst::{BURST_MAX, Candidate};

@@ -57,6 +57,12 @@ migrations! {
     56 "0056_suspension",
     80 "0080_instance_misaligned_at",
     81 "0081_node_taken_ports",
+    90 "0090_node_labels",
+    91 "0091_node_pinned_to",
+    92 "0092_plan_labels",
+    93 "0093_tenant_pinned",
+    94 "0094_instance_labels",
+    95 "0095_instance_placement_group",
 }
 
 /// SQLite's words and PostgreSQL's, outside of comments.

@@ -1,7 +1,7 @@
 //! Nodes: enrollment, policy, availability, listing.
 
 use jiff::SignedDuration;
-use nemordp_model::{EventKind, Label, Node, Overcommit};
+use nemordp_model::{EventKind, Label, Node, NodePin, Overcommit};
 use nemordp_types::node::{NodeAvailability, NodeInventory, NodePolicy, Reserved};
 use nemordp_types::{Failure, NodeAddress, NodeId, Reason, RegionName};
 use serde_json::json;
@@ -25,7 +25,8 @@ macro_rules! columns {
     () => {
         "id, name, region, agent_address, policy, policy_reason, availability, availability_changed_at, vcpu_percent, memory_percent, \
          vcpu_used, memory_used_mib, inventory, load, template_presence, taken_ports, clock_skew_us, doubled_at, last_heartbeat_at, \
-         certificate_serial, enrolled_at, updated_at, \
+         certificate_serial, enrolled_at, updated_at, labels, pinned_to, \
+         (SELECT t.name FROM tenant t WHERE t.id = node.pinned_to) AS pinned_name, \
          (SELECT CAST(COALESCE(SUM(p.used_bytes), 0) AS BIGINT) FROM node_pool p WHERE p.node_id = node.id) AS disk_used"
     };
 }
@@ -64,6 +65,8 @@ fn node(row: &Row) -> Result<Node> {
         agent_address: row.get("agent_address")?,
         policy: row.get("policy")?,
         policy_reason: row.get("policy_reason")?,
+        labels: row.json("labels")?,
+        pinned_to: pin(row)?,
         availability: row.get("availability")?,
         availability_changed_at: row.get("availability_changed_at")?,
         overcommit: overcommit(row)?,
@@ -83,6 +86,11 @@ fn node(row: &Row) -> Result<Node> {
         enrolled_at: row.get("enrolled_at")?,
         updated_at: row.get("updated_at")?,
     })
+}
+
+fn pin(row: &Row) -> Result<Option<NodePin>> {
+    let Some(tenant_id) = row.get("pinned_to")? else { return Ok(None) };
+    Ok(Some(NodePin { tenant_id, tenant: row.get("pinned_name")? }))
 }
 
 pub(crate) fn overcommit(row: &Row) -> Result<Overcommit> {

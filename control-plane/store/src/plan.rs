@@ -1,9 +1,12 @@
 //! Plans: what is sold.
 
-use nemordp_model::Plan;
+use std::collections::BTreeSet;
+
+use nemordp_model::{Label, Plan};
 use nemordp_types::{GiB, MiB, PlanName, StorageClass, Vcpu};
 
 use crate::Store;
+use crate::codec::json;
 use crate::error::{Result, StoreError};
 use crate::idempotency::{Idempotency, Once, once};
 use crate::page::{Page, Paged};
@@ -12,7 +15,7 @@ use crate::transaction::Sql as _;
 
 macro_rules! columns {
     () => {
-        "name, vcpu, memory_mib, disk_gib, storage_class, on_sale, created_at, updated_at"
+        "name, vcpu, memory_mib, disk_gib, storage_class, labels, on_sale, created_at, updated_at"
     };
 }
 
@@ -29,6 +32,8 @@ pub struct NewPlan {
     pub disk: GiB,
     /// On what the disk lies.
     pub storage_class: StorageClass,
+    /// Labels that a node must have to take it.
+    pub labels: BTreeSet<Label>,
     /// Whether new orders may name it.
     pub on_sale: bool,
 }
@@ -40,6 +45,7 @@ fn plan(row: &Row) -> Result<Plan> {
         memory: row.get("memory_mib")?,
         disk: row.get("disk_gib")?,
         storage_class: row.get("storage_class")?,
+        labels: row.json("labels")?,
         on_sale: row.get("on_sale")?,
         created_at: row.get("created_at")?,
         updated_at: row.get("updated_at")?,
@@ -57,6 +63,7 @@ impl Store {
                 memory: new.memory,
                 disk: new.disk,
                 storage_class: new.storage_class.clone(),
+                labels: new.labels.clone(),
                 on_sale: new.on_sale,
                 created_at: now,
                 updated_at: now,
@@ -65,13 +72,22 @@ impl Store {
             let sql = concat!(
                 "INSERT INTO plan (",
                 columns!(),
-                ") VALUES ($1, $2, $3, $4, $5, $6, $7, $7) \
+                ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $8) \
                  ON CONFLICT (name) DO UPDATE SET vcpu = excluded.vcpu, memory_mib = excluded.memory_mib, \
-                 disk_gib = excluded.disk_gib, storage_class = excluded.storage_class, on_sale = excluded.on_sale, \
+                 disk_gib = excluded.disk_gib, storage_class = excluded.storage_class, labels = excluded.labels, on_sale = excluded.on_sale, \
                  updated_at = excluded.updated_at RETURNING ",
                 columns!()
             );
-            let values = values![&new.name, new.vcpu, new.memory, new.disk, &new.storage_class, new.on_sale, now];
+            let values = values![
+                &new.name,
+                new.vcpu,
+                new.memory,
+                new.disk,
+                &new.storage_class,
+                json(&new.labels)?,
+                new.on_sale,
+                now
+            ];
             let row = tx.fetch_optional(Query::new("plan", sql, values)).await?;
             plan(&row.ok_or(StoreError::NotFound { noun: "plan" })?)?
         }))

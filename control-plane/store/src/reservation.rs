@@ -4,9 +4,12 @@
 //! node's row is locked, so the numbers of a node are the order of its commits: who replays them finds what was held after
 //! every commit, and a number that is missing is an entry that was lost.
 
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
+use nemordp_model::Label;
 use nemordp_types::node::NodeInventory;
-use nemordp_types::{Bytes, InstanceId, MiB, NodeId, ReservationId, StorageClass, Vcpu};
+use nemordp_types::{Bytes, InstanceId, MiB, NodeId, ReservationId, StorageClass, TenantId, Vcpu};
 
 use crate::Store;
 use crate::accept::Shape;
@@ -48,6 +51,10 @@ pub struct Reservation {
 pub(crate) struct Taken {
     /// What the node offers.
     pub(crate) inventory: NodeInventory,
+    /// What operators call it by.
+    pub(crate) labels: BTreeSet<Label>,
+    /// The only tenant that it is kept for.
+    pub(crate) pinned_to: Option<TenantId>,
     /// The number in the node's history.
     pub(crate) sequence: u64,
 }
@@ -81,10 +88,15 @@ pub(crate) async fn take_in_tx(tx: &mut Tx, node_id: NodeId, shape: &Shape) -> R
                reservation_sequence = reservation_sequence + 1 \
                WHERE id = $1 AND policy = 'active' AND availability = 'available' \
                AND vcpu_used + $2 <= vcpu_capacity AND memory_used_mib + $3 <= memory_capacity_mib \
-               RETURNING inventory, reservation_sequence";
+               RETURNING inventory, labels, pinned_to, reservation_sequence";
     let row = tx.fetch_optional(Query::new("node", sql, values![node_id, shape.vcpu, shape.memory])).await?;
     let row = row.ok_or(StoreError::Raced)?;
-    let taken = Taken { inventory: row.json("inventory")?, sequence: row.get("reservation_sequence")? };
+    let taken = Taken {
+        inventory: row.json("inventory")?,
+        labels: row.json("labels")?,
+        pinned_to: row.get("pinned_to")?,
+        sequence: row.get("reservation_sequence")?,
+    };
     let sql = "UPDATE node_pool SET used_bytes = used_bytes + $3 \
                WHERE node_id = $1 AND storage_class = $2 AND used_bytes + $3 <= capacity_bytes";
     let values = values![node_id, &shape.storage_class, Bytes::from(shape.disk)];

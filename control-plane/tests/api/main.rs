@@ -14,5 +14,6 @@ mod operator;
 mod orders;
 mod placement;
 mod sagas;
+mod siting;
 mod suspension;
 mod transport;

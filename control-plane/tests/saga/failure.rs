@@ -1,11 +1,12 @@
 //! Every step fails, for a while and for good; every undo too.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use nemordp_control_plane::reconcile::{Reconciler as _, SecondChance};
 use nemordp_control_plane::saga::Engine;
 use nemordp_control_plane::saga::carry::{Rest, carry};
-use nemordp_model::{OrderState, SagaKind, SagaStatus};
+use nemordp_model::{Affinity, Label, OrderState, Refusal, SagaKind, SagaStatus, Siting};
 use nemordp_proof::{AccountCause, Verdict};
 use nemordp_store::{TenantScope, Wish};
 use nemordp_types::Reason;
@@ -67,6 +68,30 @@ async fn what_one_node_cannot_do_another_does(backend: Backend) {
     world.nodes.fault(OperationKind::EnsureInstance, Fault::Fails(Reason::DiskFull), 1);
     let bought = world.delivered().await;
     assert_eq!(world.nodes.guest(bought.instance).unwrap().0, world.node_ids[1]);
+    world.audit().await;
+}
+
+async fn whoever_goes_to_another_node_takes_its_group_and_its_labels_along(backend: Backend) {
+    let world = World::with_nodes(4, backend).await;
+    let label = |text: &str| Label::new(text, "name").unwrap();
+    for node in [0, 1, 3] {
+        let labels = BTreeSet::from([label("ssd")]);
+        world.tools.store.node_set_labels(world.node_ids[node], &labels, &BTreeSet::new(), None).await.unwrap();
+    }
+    let group = Siting { group: Some(label("web")), affinity: Affinity::Apart, ..Siting::default() };
+    let other = world.order_sited(1, group.clone()).await.unwrap();
+    assert_eq!(world.settle(other.saga).await.status, SagaStatus::Done);
+    world.nodes.fault(OperationKind::EnsureInstance, Fault::Fails(Reason::DiskFull), 1);
+    let picky = Siting { labels: BTreeSet::from([label("ssd")]), ..group };
+    let bought = world.order_sited(0, picky.clone()).await.unwrap();
+    assert_eq!(world.settle(bought.saga).await.status, SagaStatus::Done);
+    // One of its group lies on the second node, the third has not the label.
+    let instance = world.tools.store.instance_fetch(TenantScope::All, bought.instance).await.unwrap();
+    assert_eq!((instance.node_id, instance.siting), (world.node_ids[3], picky));
+    let decided = world.tools.store.order_decision(TenantScope::All, bought.order).await.unwrap().unwrap();
+    assert_eq!(decided.reserved, Some(world.node_ids[3]), "the decision that is kept is the one of its node");
+    assert_eq!(decided.refusals.get(&Refusal::Affinity), Some(&1));
+    assert_eq!(decided.refusals.get(&Refusal::Label), Some(&1));
     world.audit().await;
 }
 
@@ -212,6 +237,7 @@ on_both_stores! {
     a_step_that_fails_for_a_while_is_tried_again_with_the_same_operation
     tries_are_bounded
     what_one_node_cannot_do_another_does
+    whoever_goes_to_another_node_takes_its_group_and_its_labels_along
     a_node_that_cannot_be_left_at_once_is_left_later
     what_no_node_can_do_is_undone
     an_undo_that_fails_for_a_while_is_done_in_the_end

@@ -10,7 +10,7 @@ use nemordp_control_plane::reconcile::Auditor;
 use nemordp_control_plane::saga::carry::{Rest, carry};
 use nemordp_control_plane::saga::{Limits, Tools, plan};
 use nemordp_control_plane::seal::{Sealer, ensure_key_file};
-use nemordp_model::{Instance, Label, Order, Overcommit, Saga, SagaKind, SagaStatus};
+use nemordp_model::{Instance, Label, Order, Overcommit, Saga, SagaKind, SagaStatus, Siting};
 use nemordp_store::{
     LeasedSaga, NewCertificate, NewOrder, NewPlan, NewTicket, NodeEnroll, NodeHeartbeat, Once, OrderAccept, Shape,
     Store, StoreError, TenantScope, Wish,
@@ -165,6 +165,7 @@ impl World {
             memory: MiB(4096),
             disk: GiB(50),
             storage_class: StorageClass::new("nvme").unwrap(),
+            labels: Default::default(),
             on_sale: true,
         };
         store.plan_put(&plan, None).await.unwrap();
@@ -225,6 +226,11 @@ impl World {
 
     /// A paid order for this node, unless it takes none.
     pub(crate) async fn order_if_taken(&self, node: usize) -> Result<Bought, StoreError> {
+        self.order_sited(node, Siting::default()).await
+    }
+
+    /// The same with what it asks of its node.
+    pub(crate) async fn order_sited(&self, node: usize, siting: Siting) -> Result<Bought, StoreError> {
         let (clock, entropy): (&dyn Clock, &dyn Entropy) = (self.clock.as_ref(), self.entropy.as_ref());
         let saga = plan::begin(SagaKind::Provision, clock, entropy).unwrap();
         let bought =
@@ -254,6 +260,7 @@ impl World {
                 disk: GiB(50),
                 storage_class: StorageClass::new("nvme").unwrap(),
             },
+            siting,
             guest: GuestSpec { host_name, login_name: template().login_name, time_zone: None, keyboard: None },
             saga,
         };

@@ -14,6 +14,7 @@ mod reconciler;
 mod saga;
 mod simulate;
 mod template;
+mod tenant;
 
 use clap::Subcommand;
 use nemordp_api::Operation;
@@ -35,6 +36,9 @@ pub enum Command {
     /// Machines that run the agent.
     #[command(subcommand)]
     Node(node::Action),
+    /// Whose customers there are.
+    #[command(subcommand)]
+    Tenant(tenant::Action),
     /// Golden disks.
     #[command(subcommand)]
     Template(template::Action),
@@ -75,6 +79,7 @@ impl Command {
             Self::Order(action) => action.run(client, output).await,
             Self::Instance(action) => action.run(client, output).await,
             Self::Node(action) => action.run(client, output).await,
+            Self::Tenant(action) => action.run(client, output).await,
             Self::Template(action) => action.run(client, output).await,
             Self::Plan(action) => action.run(client, output).await,
             Self::Credentials(action) => action.run(client, output).await,

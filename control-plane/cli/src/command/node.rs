@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-use nemordp_api::{CreatedTicket, FenceNode, NewTicket, Node, NodeTemplateState, Overcommit};
+use nemordp_api::{CreatedTicket, FenceNode, LabelNode, NewTicket, Node, NodeTemplateState, Overcommit, PinNode};
 use nemordp_types::{NodeId, RegionName};
 
 use crate::client::Client;
@@ -29,6 +29,30 @@ pub enum Action {
     },
     /// New instances again.
     Uncordon {
+        /// Its id.
+        id: NodeId,
+    },
+    /// Gives it labels and takes some away; plans may ask for them.
+    Label {
+        /// Its id.
+        id: NodeId,
+        /// A label to give. May be given again.
+        #[arg(long, value_name = "LABEL", required_unless_present = "remove")]
+        add: Vec<String>,
+        /// A label to take away. May be given again.
+        #[arg(long, value_name = "LABEL")]
+        remove: Vec<String>,
+    },
+    /// Keeps it for one tenant: no new instances of others.
+    Pin {
+        /// Its id.
+        id: NodeId,
+        /// The tenant's name.
+        #[arg(long)]
+        tenant: String,
+    },
+    /// Everybody's instances again.
+    Unpin {
         /// Its id.
         id: NodeId,
     },
@@ -82,6 +106,13 @@ impl Action {
             Self::Show { id } => output.one(&client.get::<Node>(&format!("v1/nodes/{id}"), &[]).await?),
             Self::Ticket(terms) => terms.run(client, output).await,
             Self::Cordon { id } => output.one(&client.post_empty::<Node>(&format!("v1/nodes/{id}/cordon")).await?),
+            Self::Label { id, add, remove } => {
+                output.one(&client.post::<Node>(&format!("v1/nodes/{id}/labels"), &LabelNode { add, remove }).await?)
+            }
+            Self::Pin { id, tenant } => {
+                output.one(&client.post::<Node>(&format!("v1/nodes/{id}/pin"), &PinNode { tenant }).await?)
+            }
+            Self::Unpin { id } => output.one(&client.post_empty::<Node>(&format!("v1/nodes/{id}/unpin")).await?),
             Self::Fence { id, confirmed_off } => {
                 output.one(&client.post::<Node>(&format!("v1/nodes/{id}/fence"), &FenceNode { confirmed_off }).await?)
             }
@@ -145,6 +176,8 @@ impl Row for Node {
         "AGENT",
         "RUNS ON",
         "TEMPLATES",
+        "LABELS",
+        "KEPT FOR",
         "HEARTBEAT",
         "CORDONED BECAUSE",
     ];
@@ -161,6 +194,8 @@ impl Row for Node {
             self.agent_address.clone(),
             format!("{} {}", self.hypervisor, self.acceleration),
             templates(self),
+            self.labels.join(", "),
+            cell(self.pinned_to.as_ref().map(|pin| &pin.tenant)),
             cell(self.last_heartbeat_at),
             match self.doubled_at {
                 Some(since) => format!("two agents speak for it since {since}"),

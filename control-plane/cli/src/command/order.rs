@@ -1,7 +1,7 @@
 //! Orders.
 
 use clap::{Args, Subcommand};
-use nemordp_api::{NewOrder, Order, OrderState};
+use nemordp_api::{Affinity, NewOrder, Order, OrderState};
 use nemordp_types::{HostName, KeyboardLayout, OrderId, PlanName, RegionName, TemplateName, TimeZoneName};
 
 use crate::client::Client;
@@ -73,6 +73,12 @@ pub struct Create {
     /// The storefront's own number.
     #[arg(long)]
     external_reference: Option<String>,
+    /// Whom it belongs together with: a name alike for all of the group.
+    #[arg(long)]
+    placement_group: Option<String>,
+    /// Where the others of the group should be: any, prefer_apart, apart, prefer_together.
+    #[arg(long, requires = "placement_group", value_parser = affinity)]
+    affinity: Option<Affinity>,
     /// Show the steps until the login is proven.
     #[arg(long)]
     watch: bool,
@@ -81,6 +87,13 @@ pub struct Create {
 fn state(word: &str) -> Result<OrderState, String> {
     OrderState::from_word(word).ok_or_else(|| {
         let words: Vec<&str> = OrderState::ALL.iter().map(|state| state.word()).collect();
+        format!("use one of {}", words.join(", "))
+    })
+}
+
+fn affinity(word: &str) -> Result<Affinity, String> {
+    Affinity::from_word(word).ok_or_else(|| {
+        let words: Vec<&str> = Affinity::ALL.iter().map(|affinity| affinity.word()).collect();
         format!("use one of {}", words.join(", "))
     })
 }
@@ -124,6 +137,8 @@ impl Create {
             time_zone: self.time_zone,
             keyboard: self.keyboard,
             external_reference: self.external_reference,
+            placement_group: self.placement_group,
+            affinity: self.affinity,
         };
         let mut order: Order = client.post("v1/orders", &request).await?;
         if self.watch {

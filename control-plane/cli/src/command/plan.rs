@@ -27,6 +27,9 @@ pub enum Action {
         /// On which storage.
         #[arg(long)]
         storage_class: StorageClass,
+        /// A label that a node must have to take it. May be given again; without any, any node will do.
+        #[arg(long = "label", value_name = "LABEL")]
+        labels: Vec<String>,
         /// Take it off sale.
         #[arg(long)]
         withdraw: bool,
@@ -38,13 +41,14 @@ pub enum Action {
 impl Action {
     pub(super) async fn run(self, client: &Client, output: &Output) -> Result<(), Error> {
         match self {
-            Self::Put { name, vcpu, memory_mib, disk_gib, storage_class, withdraw } => {
+            Self::Put { name, vcpu, memory_mib, disk_gib, storage_class, labels, withdraw } => {
                 let request = NewPlan {
                     name,
                     vcpu: Vcpu(vcpu),
                     memory_mib: MiB(memory_mib),
                     disk_gib: GiB(disk_gib),
                     storage_class,
+                    labels,
                     on_sale: !withdraw,
                 };
                 output.one(&client.post::<Plan>("v1/plans", &request).await?)
@@ -55,7 +59,7 @@ impl Action {
 }
 
 impl Row for Plan {
-    const HEADS: &'static [&'static str] = &["NAME", "VCPU", "MEMORY", "DISK", "STORAGE", "ON SALE"];
+    const HEADS: &'static [&'static str] = &["NAME", "VCPU", "MEMORY", "DISK", "STORAGE", "LABELS", "ON SALE"];
 
     fn cells(&self) -> Vec<String> {
         vec![
@@ -64,6 +68,7 @@ impl Row for Plan {
             self.memory_mib.to_string(),
             self.disk_gib.to_string(),
             self.storage_class.to_string(),
+            self.labels.join(", "),
             if self.on_sale { "yes" } else { "no" }.to_owned(),
         ]
     }

@@ -116,6 +116,7 @@ impl World {
             order_id,
             tenant_id,
             node_id,
+            siting: Default::default(),
             spec: spec(order_id),
             generation: Generation(2),
             fence: Fence(3),

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::snapshot::{FleetSnapshot, NodeSnapshot, PlanShare};
 use super::{AddressKind, Affinity, Demand, PlacementRequest, place, refusal};
+use crate::label::Label;
 
 /// How many more of a plan a region takes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -57,7 +58,7 @@ fn on(node: &NodeSnapshot, request: &PlacementRequest) -> u64 {
         AddressKind::ForwardedPort => node.free_ports,
         AddressKind::Routed => node.free_routed,
     };
-    let alone = if request.affinity == Affinity::Apart && request.group.is_some() { 1 } else { u64::MAX };
+    let alone = if request.affinity == Affinity::Apart && request.group_key().is_some() { 1 } else { u64::MAX };
     node.slots(&request.demand()).min(u64::from(ports.min(node.free_addresses))).min(alone)
 }
 
@@ -79,25 +80,44 @@ pub fn capacity_report(plans: &[PlanShare], snapshot: &FleetSnapshot) -> Vec<Cap
     report
 }
 
-/// Refuses amounts that no node could hold even if it were empty; the error names the first field that is to blame and the
-/// most that any node has. A fleet without nodes refuses nothing: its machines are yet to come.
+/// Refuses amounts that no node with these labels could hold even if it were empty; the error names the first field that is
+/// to blame and the most that any of them has. A fleet without nodes refuses nothing: its machines are yet to come.
 ///
 /// # Errors
-/// `invalid_argument` with the field `storage_class`, `vcpu`, `memory_mib`, `disk_gib` or `gpus`.
-pub fn could_ever_hold(demand: &Demand, snapshot: &FleetSnapshot) -> Result<(), Failure> {
-    if snapshot.nodes.is_empty() || snapshot.nodes.iter().any(|node| empty(node).slots(demand) > 0) {
+/// `invalid_argument` with the field `labels`, `storage_class`, `vcpu`, `memory_mib`, `disk_gib` or `gpus`.
+pub fn could_ever_hold(demand: &Demand, labels: &BTreeSet<Label>, snapshot: &FleetSnapshot) -> Result<(), Failure> {
+    if snapshot.nodes.is_empty() {
+        return Ok(());
+    }
+    let labelled: Vec<&NodeSnapshot> = snapshot.nodes.iter().filter(|node| labels.is_subset(&node.labels)).collect();
+    if labelled.is_empty() {
+        return Err(no_such_labels(labels, &snapshot.nodes));
+    }
+    if labelled.iter().any(|node| empty(node).slots(demand) > 0) {
         return Ok(());
     }
     let nodes: Vec<&NodeSnapshot> =
-        snapshot.nodes.iter().filter(|node| node.pool(&demand.storage_class).is_some()).collect();
+        labelled.iter().copied().filter(|node| node.pool(&demand.storage_class).is_some()).collect();
     if nodes.is_empty() {
         let classes: BTreeSet<&StorageClass> =
-            snapshot.nodes.iter().flat_map(|node| node.pools.iter().map(|pool| &pool.storage_class)).collect();
+            labelled.iter().flat_map(|node| node.pools.iter().map(|pool| &pool.storage_class)).collect();
         let list: Vec<&str> = classes.into_iter().map(StorageClass::as_str).collect();
         let message = format!("no node has storage `{}`: use one of {}", demand.storage_class, list.join(", "));
         return Err(Failure::field("storage_class", message));
     }
     Err(to_blame(demand, &nodes))
+}
+
+fn no_such_labels(labels: &BTreeSet<Label>, nodes: &[NodeSnapshot]) -> Failure {
+    let nowhere = labels.iter().find(|label| !nodes.iter().any(|node| node.labels.contains(*label)));
+    let message = match nowhere {
+        Some(label) => {
+            format!("no node has the label `{label}`: give it to one first, or take the plan off sale until then")
+        }
+        None => "no single node has all of these labels: give them to one first, or take the plan off sale until then"
+            .to_owned(),
+    };
+    Failure::field("labels", message)
 }
 
 fn to_blame(demand: &Demand, nodes: &[&NodeSnapshot]) -> Failure {

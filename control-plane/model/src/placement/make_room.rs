@@ -138,6 +138,21 @@ fn find(fleet: &mut FleetSnapshot, id: NodeId) -> Option<&mut NodeSnapshot> {
     fleet.nodes.iter_mut().find(|node| node.id == id)
 }
 
+/// What makes instances equal for the request that wants their place: their amounts, and whether they keep it off their
+/// node by being there.
+#[derive(PartialEq, Eq)]
+struct Alike {
+    demand: Demand,
+    same_group: bool,
+}
+
+impl Alike {
+    fn of(lodger: &PlacementRequest, request: &PlacementRequest) -> Self {
+        let group = request.group_key();
+        Self { demand: lodger.demand(), same_group: group.is_some() && lodger.group_key() == group }
+    }
+}
+
 /// Every choice of so many instances, by amounts, whose leaving could suffice: of equal ones the oldest go first.
 fn sets<'l>(
     request: &PlacementRequest,
@@ -145,15 +160,15 @@ fn sets<'l>(
     lodgers: &[&'l Lodger],
     size: usize,
 ) -> Vec<Vec<&'l Lodger>> {
-    let mut groups: Vec<(Demand, Vec<&'l Lodger>)> = Vec::new();
+    let mut groups: Vec<(Alike, Vec<&'l Lodger>)> = Vec::new();
     let mut sorted = lodgers.to_vec();
     sorted.sort_by_key(|lodger| lodger.instance_id);
     for lodger in sorted {
-        let demand = lodger.request.demand();
-        match groups.iter_mut().find(|(other, _)| *other == demand) {
+        let alike = Alike::of(&lodger.request, request);
+        match groups.iter_mut().find(|(other, _)| *other == alike) {
             Some((_, members)) if members.len() < size => members.push(lodger),
             Some(_) => {}
-            None => groups.push((demand, vec![lodger])),
+            None => groups.push((alike, vec![lodger])),
         }
     }
     let mut all = Vec::new();
@@ -170,7 +185,7 @@ fn sets<'l>(
 
 /// Calls for each multiset of groups; ends early when told to.
 fn choose<'l>(
-    groups: &[(Demand, Vec<&'l Lodger>)],
+    groups: &[(Alike, Vec<&'l Lodger>)],
     size: usize,
     chosen: &mut Vec<&'l Lodger>,
     take: &mut impl FnMut(&[&'l Lodger]) -> bool,
@@ -193,7 +208,7 @@ mod tests {
     use nemordp_types::{Bytes, GiB, MiB, RegionName, StorageClass, Vcpu};
     use proptest::prelude::*;
 
-    use super::super::{PoolRoom, Room};
+    use super::super::{Affinity, PoolRoom, Room, Siting};
     use super::*;
 
     fn request(vcpu: u32, memory: u64, disk: u64) -> PlacementRequest {
@@ -275,6 +290,23 @@ mod tests {
         let (mut fleet, lodgers) = inhabited(nodes, &[(0, request(4, 8_192, 50)), (1, request(4, 8_192, 50))]);
         fleet.nodes[0].policy = nemordp_types::node::NodePolicy::Cordoned;
         assert_eq!(make_room(&request(8, 16_384, 100), &fleet, &lodgers, 3), None);
+    }
+
+    #[test]
+    fn the_one_of_its_group_moves_and_not_an_equal_one() {
+        let tenant = format!("{:032x}", 9).parse().unwrap();
+        let web = |request: PlacementRequest| {
+            let group = Some(crate::label::Label::new("web", "group").unwrap());
+            let siting = Siting { group, affinity: Affinity::Apart, ..Siting::default() };
+            request.sited(tenant, &siting)
+        };
+        let nodes = vec![node(0, 16, 32_768, 200), node(1, 2, 4_096, 25)];
+        let lying = [(0, request(2, 4_096, 25)), (0, web(request(2, 4_096, 25)))];
+        let (fleet, lodgers) = inhabited(nodes, &lying);
+        let wanted = web(request(8, 16_384, 100));
+        let plan = make_room(&wanted, &fleet, &lodgers, 3).unwrap();
+        assert_eq!(plan.moves.iter().map(|step| step.instance_id).collect::<Vec<_>>(), [lodgers[1].instance_id]);
+        assert_eq!(carry_out(&plan, &wanted, &fleet, &lodgers), Ok(()));
     }
 
     fn any_lying() -> impl Strategy<Value = Vec<(usize, PlacementRequest)>> {

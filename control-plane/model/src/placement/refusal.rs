@@ -6,7 +6,7 @@ use nemordp_types::node::{NodeAvailability, NodePolicy};
 use nemordp_types::{Bytes, Failure, NodeId, Reason};
 use serde::{Deserialize, Serialize};
 
-use super::{AddressKind, Affinity, NodeSnapshot, PlacementRequest, PoolRoom};
+use super::{AddressKind, NodeSnapshot, PlacementRequest, PoolRoom};
 use crate::words;
 
 words! {
@@ -44,7 +44,7 @@ words! {
         Addresses = "addresses",
         /// No public address is left.
         RoutedAddresses = "routed_addresses",
-        /// It has one of the group already, and the order must not lie beside it.
+        /// It has one of the group already, and the order or that one was to stand apart.
         Affinity = "affinity",
         /// The room is held for dearer plans that are expected.
         Reserve = "reserve",
@@ -178,10 +178,8 @@ fn reachable(request: &PlacementRequest, node: &NodeSnapshot) -> Result<(), Refu
 }
 
 fn beside_the_group(request: &PlacementRequest, node: &NodeSnapshot) -> Result<(), Refusal> {
-    let Some(group) = &request.group else { return Ok(()) };
-    let has_one = node.groups.contains_key(group);
-    match request.affinity {
-        Affinity::Apart if has_one => Err(Refusal::Affinity),
-        Affinity::Any | Affinity::PreferApart | Affinity::Apart | Affinity::PreferTogether => Ok(()),
+    match request.group_key() {
+        Some(group) if !node.admits(&group, request.affinity) => Err(Refusal::Affinity),
+        Some(_) | None => Ok(()),
     }
 }

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use nemordp_types::{Bytes, Failure, GiB, MiB, NodeId, RegionName, StorageClass, TemplateDigest, TenantId, Vcpu};
 use serde::{Deserialize, Deserializer, Serialize};
 
+use super::siting::{GroupKey, Siting};
 use crate::label::Label;
 use crate::words;
 
@@ -129,7 +130,7 @@ pub struct PlacementRequest {
     /// Whether only nodes that are kept for this tenant will do (a reseller's own machines).
     #[serde(default)]
     pub pinned: bool,
-    /// Whom it belongs together with: all instances of one customer name the same group.
+    /// Whom of its tenant's it belongs together with: all instances of one customer name the same group.
     #[serde(default)]
     pub group: Option<Label>,
     /// Where the others of the group should be.
@@ -170,6 +171,19 @@ impl PlacementRequest {
             affinity: Affinity::Any,
             ends_at: None,
         }
+    }
+
+    /// The same for an instance of this tenant, with what it asks of its node.
+    #[must_use]
+    pub fn sited(self, tenant: TenantId, siting: &Siting) -> Self {
+        let Siting { labels, pinned, group, affinity } = siting.clone();
+        Self { tenant: Some(tenant), labels, pinned, group, affinity, ..self }
+    }
+
+    /// Its group, with its owner; none where nobody knows whose order it is.
+    #[must_use]
+    pub fn group_key(&self) -> Option<GroupKey> {
+        Some(GroupKey { tenant: self.tenant?, name: self.group.clone()? })
     }
 
     /// The amounts alone.

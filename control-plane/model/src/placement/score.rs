@@ -138,8 +138,8 @@ fn pressure(node: &NodeSnapshot) -> u64 {
 }
 
 fn group(request: &PlacementRequest, node: &NodeSnapshot) -> u64 {
-    let Some(group) = &request.group else { return 0 };
-    let there = u64::from(node.groups.get(group).copied().unwrap_or(0));
+    let Some(group) = request.group_key() else { return 0 };
+    let there = u64::from(node.groups.get(&group).map_or(0, |members| members.count));
     match request.affinity {
         Affinity::Any | Affinity::Apart => 0,
         Affinity::PreferApart => GROUP * there.min(4),

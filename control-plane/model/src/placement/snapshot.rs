@@ -9,7 +9,8 @@ use nemordp_types::{Bytes, MiB, NodeId, PlanName, RegionName, StorageClass, Temp
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use super::request::{AddressKind, Demand, GpuDemand, GpuModel, PlacementRequest};
+use super::request::{AddressKind, Affinity, Demand, GpuDemand, GpuModel, PlacementRequest};
+use super::siting::{GroupKey, Members};
 use crate::label::Label;
 
 /// What may be sold of something, and what is reserved of it.
@@ -127,9 +128,9 @@ pub struct NodeSnapshot {
     /// The only tenant whose instances it takes, when it is kept for one.
     #[serde(default)]
     pub pinned_to: Option<TenantId>,
-    /// How many instances of each group it has.
+    /// Those of each group that it has.
     #[serde(default)]
-    pub groups: BTreeMap<Label, u32>,
+    pub groups: BTreeMap<GroupKey, Members>,
     /// When the last of its instances is expected to end; none when it is empty or nothing is known.
     #[serde(default)]
     pub busy_until: Option<Timestamp>,
@@ -199,6 +200,12 @@ impl NodeSnapshot {
         }
     }
 
+    /// Whether one of this group and affinity may lie beside those that it has.
+    #[must_use]
+    pub fn admits(&self, group: &GroupKey, affinity: Affinity) -> bool {
+        self.groups.get(group).copied().unwrap_or_default().admit(affinity)
+    }
+
     /// How many of these amounts it could take now, ports and addresses aside.
     #[must_use]
     pub fn slots(&self, demand: &Demand) -> u64 {
@@ -244,12 +251,12 @@ impl NodeSnapshot {
             AddressKind::Routed => self.free_routed = self.free_routed.saturating_add(1),
         }
         self.free_addresses = self.free_addresses.saturating_add(1);
-        if let Some(group) = &request.group
-            && let Some(members) = self.groups.get_mut(group)
+        if let Some(group) = request.group_key()
+            && let Some(members) = self.groups.get_mut(&group)
         {
-            *members = members.saturating_sub(1);
-            if *members == 0 {
-                self.groups.remove(group);
+            *members = members.without(request.affinity);
+            if members.count == 0 {
+                self.groups.remove(&group);
             }
         }
     }
@@ -272,8 +279,9 @@ impl NodeSnapshot {
             AddressKind::Routed => self.free_routed = self.free_routed.saturating_sub(1),
         }
         self.free_addresses = self.free_addresses.saturating_sub(1);
-        if let Some(group) = &request.group {
-            *self.groups.entry(group.clone()).or_insert(0) += 1;
+        if let Some(group) = request.group_key() {
+            let members = self.groups.entry(group).or_default();
+            *members = members.with(request.affinity);
         }
         self.busy_until = self.busy_until.max(request.ends_at);
     }

@@ -64,6 +64,10 @@ fn group() -> Label {
     Label::new("customer 1", "group").unwrap()
 }
 
+fn group_key() -> GroupKey {
+    GroupKey { tenant: tenant(), name: group() }
+}
+
 fn tenant() -> TenantId {
     format!("{:032x}", 99).parse().unwrap()
 }
@@ -118,8 +122,8 @@ fn each_refusal_is_found_and_kept() {
         }),
         (Refusal::RoutedAddresses, |_, r| r.address = AddressKind::Routed),
         (Refusal::Affinity, |n, r| {
-            n.groups.insert(group(), 1);
-            (r.group, r.affinity) = (Some(group()), Affinity::Apart);
+            n.groups.insert(group_key(), Members { count: 1, apart: true });
+            (r.tenant, r.group) = (Some(tenant()), Some(group()));
         }),
         (Refusal::Reserve, |n, _| n.gpus = vec![gpus(1, 0)]),
     ];
@@ -209,7 +213,7 @@ fn any_rich_node(index: u128) -> impl Strategy<Value = NodeSnapshot> {
             node.gpus = vec![gpus(gpu_capacity, gpu_used)];
             node.pinned_to = pinned.then(tenant);
             if members > 0 {
-                node.groups.insert(group(), members);
+                node.groups.insert(group_key(), Members { count: members, apart: members == 1 && pinned });
             }
             node.busy_until = (busy > 0).then(|| Timestamp::from_second(busy).unwrap());
             node.load.clones = clones;
@@ -290,7 +294,7 @@ proptest! {
     #[test]
     fn a_demand_that_some_node_holds_is_never_called_impossible(request in any_request(), snapshot in any_fleet(3)) {
         let fits = snapshot.nodes.iter().any(|node| node.slots(&request.demand()) > 0);
-        let verdict = could_ever_hold(&request.demand(), &snapshot);
+        let verdict = could_ever_hold(&request.demand(), &BTreeSet::new(), &snapshot);
         prop_assert!(!fits || verdict.is_ok());
         if let Err(failure) = verdict {
             prop_assert!(failure.field.is_some());
@@ -302,7 +306,8 @@ proptest! {
 fn a_plan_beyond_every_machine_names_the_field() {
     let mut snapshot =
         fleet(vec![node(0, (32, 32), (65_536, 65_536), (500, 500)), node(1, (64, 0), (16_384, 0), (500, 0))]);
-    assert!(could_ever_hold(&demand(32, 65_536, 500), &snapshot).is_ok());
+    let none = BTreeSet::new();
+    assert!(could_ever_hold(&demand(32, 65_536, 500), &none, &snapshot).is_ok());
     for (impossible, field) in [
         (demand(65, 1, 1), "vcpu"),
         (demand(1, 65_537, 1), "memory_mib"),
@@ -311,10 +316,18 @@ fn a_plan_beyond_every_machine_names_the_field() {
         (gpu_demand(1), "gpus"),
         (Demand { storage_class: StorageClass::new("hdd").unwrap(), ..demand(1, 1, 1) }, "storage_class"),
     ] {
-        assert_eq!(could_ever_hold(&impossible, &snapshot).unwrap_err().field.as_deref(), Some(field));
+        assert_eq!(could_ever_hold(&impossible, &none, &snapshot).unwrap_err().field.as_deref(), Some(field));
     }
+    let wanted = BTreeSet::from([group()]);
+    let labelled = |snapshot: &FleetSnapshot| could_ever_hold(&demand(64, 1, 1), &wanted, snapshot);
+    assert_eq!(labelled(&snapshot).unwrap_err().field.as_deref(), Some("labels"));
+    // The labelled node is the smaller one: its amounts are what counts.
+    snapshot.nodes[0].labels = wanted.clone();
+    assert_eq!(labelled(&snapshot).unwrap_err().field.as_deref(), Some("vcpu"));
+    snapshot.nodes[1].labels = wanted.clone();
+    assert!(labelled(&snapshot).is_ok());
     snapshot.nodes.clear();
-    assert!(could_ever_hold(&demand(4_000, 1, 1), &snapshot).is_ok());
+    assert!(could_ever_hold(&demand(4_000, 1, 1), &wanted, &snapshot).is_ok());
 }
 
 #[test]
@@ -350,4 +363,31 @@ fn an_order_goes_where_it_does_not_keep_a_node_alive() {
     request.ends_at = at(300_000);
     let long = nodes[1].id;
     assert_eq!(place(&request, &fleet(nodes.to_vec())).unwrap().node_id, long);
+}
+
+#[test]
+fn equal_names_of_two_tenants_are_two_groups() {
+    let mut there = node(0, (32, 0), (65_536, 0), (500, 0));
+    there.groups.insert(group_key(), Members { count: 1, apart: true });
+    let (snapshot, mut request) = (fleet(vec![there]), request(2, 4_096, 50));
+    (request.group, request.affinity) = (Some(group()), Affinity::Apart);
+    request.tenant = Some(tenant());
+    assert!(place(&request, &snapshot).is_err());
+    request.tenant = Some(format!("{:032x}", 98).parse().unwrap());
+    assert!(place(&request, &snapshot).is_ok());
+    assert_ne!(snapshot.digest(), fleet(vec![node(0, (32, 0), (65_536, 0), (500, 0))]).digest());
+}
+
+#[test]
+fn stolen_time_and_slow_storage_count_against_a_node() {
+    for strain in [Strain { steal: 3.0, disk_latency_ms: 0.0 }, Strain { steal: 0.0, disk_latency_ms: 3.0 }] {
+        let (mut worse, better) = (node(0, (32, 8), (65_536, 0), (500, 0)), node(1, (32, 8), (65_536, 0), (500, 0)));
+        assert_eq!(
+            place(&request(2, 4_096, 50), &fleet(vec![worse.clone(), better.clone()])).unwrap().node_id,
+            worse.id
+        );
+        worse.strain = strain;
+        let chosen = place(&request(2, 4_096, 50), &fleet(vec![worse, better.clone()])).unwrap().node_id;
+        assert_eq!(chosen, better.id, "{strain:?}");
+    }
 }

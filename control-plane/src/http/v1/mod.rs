@@ -15,3 +15,4 @@ pub(super) mod plans;
 pub(super) mod reconcilers;
 pub(super) mod sagas;
 pub(super) mod templates;
+pub(super) mod tenants;

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use nemordp_model::{Demand, Instance, PlacementRequest, StepState, place};
-use nemordp_store::{Hold, StoreError, TenantScope};
+use nemordp_model::{Demand, GroupKey, Instance, PlacementRequest, StepState, explain};
+use nemordp_store::{Decision, Hold, NewPlace, StoreError, TenantScope};
 use nemordp_types::{Failure, NodeId, Reason, RegionName, ReservationId};
 use tracing::Instrument as _;
 
@@ -80,11 +80,14 @@ impl Carrier<'_> {
         let region = store.order_fetch(TenantScope::All, order_id).await?.region;
         let instance = store.instance_fetch(TenantScope::All, instance_id).await?;
         let request = request(&instance, region, &self.state.given_up);
+        let groups: BTreeSet<GroupKey> = request.group_key().into_iter().collect();
         for _ in 0..PLACEMENTS_MAX {
-            let snapshot = store.fleet_snapshot(Some(&request.region)).await?;
-            let Ok(placement) = place(&request, &snapshot) else { return Ok(false) };
-            let reservation = ReservationId::new(self.tools.clock.as_ref(), self.tools.entropy.as_ref());
-            match store.instance_place_again(&self.lease, instance_id, placement.node_id, reservation).await {
+            let snapshot = store.fleet_snapshot_for(Some(&request.region), &groups).await?;
+            let explained = explain(&request, &snapshot);
+            let Some(node_id) = explained.choice else { return Ok(false) };
+            let reservation_id = ReservationId::new(self.tools.clock.as_ref(), self.tools.entropy.as_ref());
+            let place = NewPlace { instance_id, node_id, reservation_id, decision: Decision::of(&explained) };
+            match store.instance_place_again(&self.lease, &place).await {
                 Ok((_, lease)) => {
                     self.lease = lease;
                     return Ok(true);
@@ -112,6 +115,6 @@ fn request(instance: &Instance, region: RegionName, given_up: &[NodeId]) -> Plac
         template: instance.spec.template.digest,
         template_size: instance.spec.template.file_size,
         exclude,
-        ..PlacementRequest::new(region, demand)
+        ..PlacementRequest::new(region, demand).sited(instance.tenant_id, &instance.siting)
     }
 }

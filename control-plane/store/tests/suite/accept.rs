@@ -164,21 +164,21 @@ async fn placing_again_moves_all_that_is_held(world: &World) {
     let (a, b) = (world.node("a", 1, 4, 10).await, world.node("b", 2, 1, 10).await);
     let accepted = world.accept(a).await.unwrap();
     let leased = world.store.saga_claim("r1", crate::support::SECOND).await.unwrap().unwrap();
-    let (c, e) = world.ids();
-    let reservation = nemordp_types::ReservationId::new(c, e);
     let id = accepted.instance.id;
-    let (moved, lease) = world.store.instance_place_again(&leased.lease, id, b, reservation).await.unwrap();
+    let (moved, lease) = world.store.instance_place_again(&leased.lease, &world.place(id, b)).await.unwrap();
     assert_eq!((moved.node_id, moved.generation.0), (b, 2));
     assert_eq!(moved.spec.network.endpoint.to_string(), "203.0.113.2:20000");
     assert_eq!(lease.instance.unwrap().1, moved.pair());
     assert_eq!(world.store.instance_fetch(TenantScope::All, id).await.unwrap(), moved);
     assert_eq!(world.store.node_fetch(a).await.unwrap().reserved, Default::default());
     assert_eq!(world.store.node_fetch(b).await.unwrap().reserved.vcpu, shape().vcpu);
+    let kept = async || world.store.order_decision(TenantScope::All, accepted.order.id).await.unwrap().unwrap();
+    assert_eq!((kept().await.reserved, kept().await.best[0].node_id), (Some(b), b), "the decision is that of its node");
     // No room there: everything stays where it is.
     world.store.node_set_policy(a, NodePolicy::Cordoned, None).await.unwrap();
-    let reservation = nemordp_types::ReservationId::new(c, e);
-    let lost = world.store.instance_place_again(&lease, id, a, reservation).await;
+    let lost = world.store.instance_place_again(&lease, &world.place(id, a)).await;
     assert_eq!(lost.unwrap_err(), StoreError::Raced);
+    assert_eq!(kept().await.reserved, Some(b));
     assert_eq!(world.store.instance_fetch(TenantScope::All, id).await.unwrap(), moved);
     assert_eq!(world.store.node_fetch(b).await.unwrap().reserved.vcpu, shape().vcpu);
 }

@@ -1,3 +1,5 @@
+use std::collections::BTreeSet;
+
 use nemordp_model::ApiScope;
 use nemordp_store::{NewPlan, Page, StoreError, TenantScope};
 use nemordp_types::{PlanName, Reason, TemplateDigest, TemplateName, Vcpu};
@@ -42,6 +44,7 @@ async fn a_plan_without_an_amount_is_refused(world: &World) {
         memory: shape().memory,
         disk: shape().disk,
         storage_class: shape().storage_class,
+        labels: BTreeSet::from([label("ssd")]),
         on_sale: true,
     };
     let refused = world.store.plan_put(&bad, None).await.unwrap_err();
@@ -51,6 +54,7 @@ async fn a_plan_without_an_amount_is_refused(world: &World) {
     world.clock.advance(SECOND);
     let plan = world.store.plan_put(&changed, None).await.unwrap().done().unwrap();
     assert_eq!((plan.vcpu, plan.on_sale, plan.updated_at), (Vcpu(4), false, world.now()));
+    assert_eq!(plan.labels, changed.labels);
     assert!(plan.created_at < plan.updated_at);
     assert_eq!(world.store.plan_list(Page::first(5)).await.unwrap().items, [plan]);
 }

@@ -55,10 +55,8 @@ async fn a_node_gives_up_what_was_moved_away_or_has_ended(world: &World) {
     let (node, other) = (world.node("a", 1, 8, 10).await, world.node("b", 2, 8, 10).await);
     let moved = world.accept(node).await.unwrap();
     let leased = world.store.saga_claim("test", 10 * crate::support::SECOND).await.unwrap().unwrap();
-    let (_, e) = world.ids();
-    let reservation = nemordp_types::ReservationId::new(world.clock.as_ref(), e);
     let before = world.store.instance_fetch(TenantScope::All, moved.instance.id).await.unwrap();
-    let again = world.store.instance_place_again(&leased.lease, moved.instance.id, other, reservation).await;
+    let again = world.store.instance_place_again(&leased.lease, &world.place(moved.instance.id, other)).await;
     let (after, _) = again.unwrap();
     let stays = world.active(node).await;
     let beat = |instances| NodeHeartbeat {

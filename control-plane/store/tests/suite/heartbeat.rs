@@ -1,3 +1,4 @@
+use nemordp_model::Strain;
 use nemordp_store::{NodeHeartbeat, Signs, TenantScope};
 use nemordp_types::instance::{InstanceStatus, ObservedPower};
 use nemordp_types::node::{NodeAvailability, NodeInventory, NodeLoad, NodePolicy};
@@ -50,7 +51,7 @@ async fn a_node_that_has_seen_more_than_the_store_is_reported(world: &World) {
     let beat = NodeHeartbeat {
         agent_address: NodeAddress("127.0.0.2:7443".parse().unwrap()),
         inventory: inventory(1, 4, 10),
-        load: NodeLoad { clones: 1, ..NodeLoad::default() },
+        load: NodeLoad { clones: 1, steal: Some(2.5), disk_latency_ms: Some(7.0), ..NodeLoad::default() },
         instances: vec![
             status(seen.instance.id, seen.order.id, seen.instance.pair()),
             status(ahead.instance.id, ahead.order.id, newer),
@@ -63,7 +64,12 @@ async fn a_node_that_has_seen_more_than_the_store_is_reported(world: &World) {
     let instance = world.store.instance_fetch(TenantScope::All, seen.instance.id).await.unwrap();
     assert_eq!((instance.observed, instance.observed_at), (Some(beat.instances[0].clone()), Some(world.now())));
     let node = world.store.node_fetch(node).await.unwrap();
-    assert_eq!((node.agent_address, node.load.unwrap().clones), (beat.agent_address, 1));
+    assert_eq!((node.agent_address, node.load), (beat.agent_address, Some(beat.load)));
+    let strain = world.store.fleet_snapshot(None).await.unwrap().nodes[0].strain;
+    assert_eq!(strain, Strain { steal: 2.5, disk_latency_ms: 7.0 });
+    // An agent that says nothing of it strains nobody.
+    world.beat(node.id, inventory(1, 4, 10)).await;
+    assert_eq!(world.store.fleet_snapshot(None).await.unwrap().nodes[0].strain, Strain::default());
 }
 
 async fn a_node_that_shrinks_is_cordoned_and_told_once(world: &World) {

@@ -58,9 +58,7 @@ async fn whoever_lost_the_lease_changes_nothing(world: &World) {
     assert_eq!(world.store.saga_write(&first, &late).await, Err(StoreError::StaleFence));
     assert_eq!(world.store.saga_renew(&first, SECOND).await, Err(StoreError::StaleFence));
     assert_eq!(world.store.saga_progress(&first, SECOND, 0, (Some(5), None)).await, Err(StoreError::StaleFence));
-    let (c, e) = world.ids();
-    let reservation = nemordp_types::ReservationId::new(c, e);
-    let again = world.store.instance_place_again(&first, accepted.instance.id, node, reservation).await;
+    let again = world.store.instance_place_again(&first, &world.place(accepted.instance.id, node)).await;
     assert_eq!(again.unwrap_err(), StoreError::StaleFence);
     let order = world.store.order_fetch(TenantScope::All, order_id).await.unwrap();
     assert_eq!(order.state, OrderState::Accepted);

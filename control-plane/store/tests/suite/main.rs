@@ -25,5 +25,6 @@ mod replicas;
 mod restored;
 mod schema;
 mod secrets;
+mod siting;
 mod support;
 mod usage;

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use nemordp_model::{ApiScope, ApiScopes, Label, Overcommit, SagaKind};
+use nemordp_model::{ApiScope, ApiScopes, Label, Overcommit, SagaKind, Terms};
 use nemordp_store::{
-    Accepted, Effect, Enrolled, Hold, NewApiKey, NewCertificate, NewOrder, NewPlan, NewSaga, NewTicket, NodeEnroll,
-    NodeHeartbeat, Once, OrderAccept, Page, SagaWrite, Shape, Signs, Store, StoreError,
+    Accepted, Contender, Decision, Effect, Enrolled, Hold, NewApiKey, NewCertificate, NewOrder, NewPlace, NewPlan,
+    NewSaga, NewTicket, NodeEnroll, NodeHeartbeat, Once, OrderAccept, Page, SagaWrite, Shape, Signs, Store, StoreError,
 };
 use nemordp_types::instance::GuestSpec;
 use nemordp_types::node::{Acceleration, EndpointPool, NodeInventory, NodeLoad, PoolInventory};
@@ -169,6 +169,7 @@ impl World {
             memory: MiB(4_096),
             disk: GiB(50),
             storage_class: storage(),
+            labels: Default::default(),
             on_sale: true,
         };
         world.store.plan_put(&plan, None).await.unwrap();
@@ -289,6 +290,7 @@ impl World {
             decision: None,
             template: template(),
             shape: shape(),
+            siting: Default::default(),
             guest: GuestSpec {
                 host_name,
                 login_name: LoginName::new("user").unwrap(),
@@ -297,6 +299,18 @@ impl World {
             },
             saga: self.saga(SagaKind::Provision),
         }
+    }
+
+    /// Another node for an instance, as a placement on a fleet of that node alone would say.
+    pub(crate) fn place(&self, instance_id: InstanceId, node_id: NodeId) -> NewPlace {
+        let (c, e) = self.ids();
+        let decision = Decision {
+            snapshot: "0".repeat(64),
+            best: vec![Contender { node_id, terms: Terms::default() }],
+            refusals: Default::default(),
+            reserved: None,
+        };
+        NewPlace { instance_id, node_id, reservation_id: ReservationId::new(c, e), decision }
     }
 
     pub(crate) async fn accept(&self, node_id: NodeId) -> Result<Accepted, StoreError> {

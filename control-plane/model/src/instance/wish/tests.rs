@@ -30,6 +30,7 @@ fn instance() -> Instance {
         order_id,
         tenant_id: TenantId::new(&clock, &entropy),
         node_id: NodeId::new(&clock, &entropy),
+        siting: Default::default(),
         spec: InstanceSpec {
             order_id,
             vcpu: Vcpu(2),

@@ -28,8 +28,8 @@ pub(in crate::http) struct AvailabilityQuery {
     template: Option<TemplateName>,
 }
 
-/// Tells what can be had where, now: by region and plan, whether an order would find room, and how many more. Only an
-/// order reserves.
+/// Tells what can be had where, now: by region and plan, whether an order of the key's tenant would find room, and how
+/// many more. Only an order reserves.
 #[utoipa::path(
     get, path = "/v1/availability", operation_id = "availability_list", tag = "catalogue",
     security(("api_key" = ["read"])), params(AvailabilityQuery),
@@ -37,11 +37,11 @@ pub(in crate::http) struct AvailabilityQuery {
 )]
 pub(in crate::http) async fn list(
     State(api): State<Api>,
-    _caller: Caller<Read>,
+    caller: Caller<Read>,
     Filter(query): Filter<AvailabilityQuery>,
 ) -> Result<Json<AvailabilityList>, HttpError> {
     let (region, plan, template) = (query.region.as_ref(), query.plan.as_ref(), query.template.as_ref());
-    let found = api.app.availability(region, plan, template).await?;
+    let found = api.app.availability(caller.orderer(), region, plan, template).await?;
     let items = found
         .into_iter()
         .map(|room| Availability { region: room.region, plan: room.plan, available: room.more > 0, more: room.more })

@@ -31,6 +31,6 @@ pub(in crate::http) async fn create(
     intent: Intent<NewOrder>,
 ) -> Result<Response, HttpError> {
     let respond = |accepted: &Accepted| stored(StatusCode::ACCEPTED, &view::order(&accepted.order));
-    let once = api.app.order_accept(caller.tenant_id(), intent.body.clone(), Some(intent.kept(respond))).await?;
+    let once = api.app.order_accept(caller.orderer(), intent.body.clone(), Some(intent.kept(respond))).await?;
     Ok(answer(&once, &respond))
 }

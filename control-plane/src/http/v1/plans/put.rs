@@ -4,6 +4,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
 use nemordp_api::{NewPlan, Plan};
+use nemordp_model::placement::labels;
 
 use crate::http::auth::{Caller, Operate};
 use crate::http::describe::ChangeErrors;
@@ -30,6 +31,7 @@ pub(in crate::http) async fn put(
         memory: new.memory_mib,
         disk: new.disk_gib,
         storage_class: new.storage_class.clone(),
+        labels: labels(new.labels.clone(), "labels")?,
         on_sale: new.on_sale,
     };
     let once = api.app.plan_put(&new, Some(&intent.once(&respond))).await?;

@@ -1,0 +1,100 @@
+//! What is left on a node while a burst is accepted.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use nemordp_model::{GroupKey, Label, Members};
+use nemordp_types::node::{NodeAvailability, NodeInventory, NodePolicy};
+use nemordp_types::{Bytes, StorageClass, TenantId};
+
+use crate::accept::{OrderAccept, Shape};
+use crate::error::Result;
+use crate::sql::Row;
+
+/// What is left on a node of the burst, as its locked row says, and what the burst takes of it.
+pub(super) struct Room {
+    open: bool,
+    vcpu: u64,
+    memory: u64,
+    pub(super) pools: BTreeMap<StorageClass, u64>,
+    labels: BTreeSet<Label>,
+    pinned_to: Option<TenantId>,
+    pub(super) groups: BTreeMap<GroupKey, Members>,
+    pub(super) inventory: NodeInventory,
+    sequence: u64,
+    pub(super) taken_vcpu: u64,
+    pub(super) taken_memory: u64,
+    pub(super) taken_orders: u64,
+    pub(super) taken_bytes: BTreeMap<StorageClass, u64>,
+}
+
+impl Room {
+    pub(super) fn read(row: &Row) -> Result<Self> {
+        let left = |capacity: &str, used: &str| -> Result<u64> {
+            Ok(row.get::<u64>(capacity)?.saturating_sub(row.get::<u64>(used)?))
+        };
+        let policy: NodePolicy = row.get("policy")?;
+        let availability: NodeAvailability = row.get("availability")?;
+        Ok(Self {
+            open: policy == NodePolicy::Active && availability == NodeAvailability::Available,
+            vcpu: left("vcpu_capacity", "vcpu_used")?,
+            memory: left("memory_capacity_mib", "memory_used_mib")?,
+            pools: BTreeMap::new(),
+            labels: row.json("labels")?,
+            pinned_to: row.get("pinned_to")?,
+            groups: BTreeMap::new(),
+            inventory: row.json("inventory")?,
+            sequence: row.get("reservation_sequence")?,
+            taken_vcpu: 0,
+            taken_memory: 0,
+            taken_orders: 0,
+            taken_bytes: BTreeMap::new(),
+        })
+    }
+
+    /// Takes what the order asks for, if all of it is left and the node still suits it.
+    pub(super) fn take(&mut self, accept: &OrderAccept) -> bool {
+        let OrderAccept { shape, siting, order, .. } = accept;
+        let group = siting.group_of(order.tenant_id);
+        let members = group.as_ref().and_then(|key| self.groups.get(key)).copied().unwrap_or_default();
+        if !siting.suits(order.tenant_id, &self.labels, self.pinned_to)
+            || (group.is_some() && !members.admit(siting.affinity))
+        {
+            return false;
+        }
+        let (vcpu, memory, disk) = (u64::from(shape.vcpu.0), shape.memory.0, Bytes::from(shape.disk).0);
+        let Some(pool) = self.pools.get_mut(&shape.storage_class) else { return false };
+        if !self.open || vcpu > self.vcpu || memory > self.memory || disk > *pool {
+            return false;
+        }
+        self.vcpu -= vcpu;
+        self.memory -= memory;
+        *pool -= disk;
+        if let Some(group) = group {
+            self.groups.insert(group, members.with(siting.affinity));
+        }
+        true
+    }
+
+    /// Gives back what was taken for an order that then found no port or address.
+    pub(super) fn give_back(&mut self, accept: &OrderAccept) {
+        let OrderAccept { shape, siting, order, .. } = accept;
+        self.vcpu += u64::from(shape.vcpu.0);
+        self.memory += shape.memory.0;
+        if let Some(pool) = self.pools.get_mut(&shape.storage_class) {
+            *pool += Bytes::from(shape.disk).0;
+        }
+        if let Some(members) = siting.group_of(order.tenant_id).and_then(|group| self.groups.get_mut(&group)) {
+            *members = members.without(siting.affinity);
+        }
+    }
+
+    /// Notes what will be written; gives the number in the node's history.
+    pub(super) fn keep(&mut self, shape: &Shape) -> u64 {
+        self.taken_vcpu += u64::from(shape.vcpu.0);
+        self.taken_memory += shape.memory.0;
+        self.taken_orders += 1;
+        *self.taken_bytes.entry(shape.storage_class.clone()).or_default() += Bytes::from(shape.disk).0;
+        self.sequence += 1;
+        self.sequence
+    }
+}
