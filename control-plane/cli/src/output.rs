@@ -101,6 +101,11 @@ fn plain_table() -> Table {
     table
 }
 
+/// A cell of several words.
+pub fn list(words: &[String]) -> String {
+    cell((!words.is_empty()).then(|| words.join(", ")))
+}
+
 /// A cell of something that may be absent.
 pub fn cell(value: Option<impl ToString>) -> String {
     value.map_or_else(|| "-".to_owned(), |value| value.to_string())

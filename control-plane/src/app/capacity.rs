@@ -9,7 +9,8 @@ use nemordp_types::{Failure, PlanName, RegionName};
 use super::App;
 
 impl App {
-    /// Every region with every plan on sale, or those that were asked for; by region, then plan.
+    /// Every region with every plan on sale, or those that were asked for; by region, then plan. For a tenant that no node
+    /// is kept for.
     ///
     /// # Errors
     /// `unknown_region`, `unknown_plan` for what was asked for and is not there.
@@ -29,7 +30,7 @@ impl App {
             }
             None => self.regions().await?,
         };
-        let snapshot = self.fleet.snapshot(region).await?;
+        let snapshot = self.fleet.snapshot_for(region, &BTreeSet::new()).await?;
         report(regions, plans, snapshot).await
     }
 

@@ -132,7 +132,7 @@ async fn serve_burst(store: &Store, fleet: &Fleet, burst: Vec<Box<Waiting>>) -> 
         if snapshots.contains_key(region) {
             continue;
         }
-        match fleet.snapshot_for(region, &groups).await {
+        match fleet.snapshot_for(Some(region), &groups).await {
             Ok(snapshot) => drop(snapshots.insert(region.clone(), snapshot)),
             Err(failure) => {
                 for waiting in burst {

@@ -41,16 +41,16 @@ impl Fleet {
         Ok(snapshot)
     }
 
-    /// The nodes of a region for orders that name no other groups than these.
+    /// The same for orders that name no other groups than these.
     ///
     /// # Errors
     /// When the store cannot be read.
     pub async fn snapshot_for(
         &self,
-        region: &RegionName,
+        region: Option<&RegionName>,
         groups: &BTreeSet<GroupKey>,
     ) -> Result<FleetSnapshot, Failure> {
-        let mut snapshot = self.store.fleet_snapshot_for(Some(region), groups).await?;
+        let mut snapshot = self.store.fleet_snapshot_for(region, groups).await?;
         snapshot.mix = self.mix(snapshot.taken_at).await?;
         Ok(snapshot)
     }

@@ -102,7 +102,7 @@ impl App {
         let decided = self.store.order_decision(scope, id).await?;
         let request = request_of(&order.region, &instance);
         let groups = request.group_key().into_iter().collect();
-        let snapshot = self.fleet.snapshot_for(&order.region, &groups).await?;
+        let snapshot = self.fleet.snapshot_for(Some(&order.region), &groups).await?;
         let explained = tokio::task::spawn_blocking(move || explain(&request, &snapshot)).await;
         let now = explained.map_err(Failure::internal)?;
         let names = self.fleet.names().await?;

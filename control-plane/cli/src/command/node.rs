@@ -8,7 +8,7 @@ use nemordp_types::{NodeId, RegionName};
 
 use crate::client::Client;
 use crate::error::Error;
-use crate::output::{Output, Row, cell};
+use crate::output::{Output, Row, cell, list};
 
 /// What can be done with nodes.
 #[derive(Debug, Subcommand)]
@@ -194,7 +194,7 @@ impl Row for Node {
             self.agent_address.clone(),
             format!("{} {}", self.hypervisor, self.acceleration),
             templates(self),
-            self.labels.join(", "),
+            list(&self.labels),
             cell(self.pinned_to.as_ref().map(|pin| &pin.tenant)),
             cell(self.last_heartbeat_at),
             match self.doubled_at {

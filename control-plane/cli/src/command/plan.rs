@@ -6,7 +6,7 @@ use nemordp_types::{GiB, MiB, PlanName, StorageClass, Vcpu};
 
 use crate::client::Client;
 use crate::error::Error;
-use crate::output::{Output, Row};
+use crate::output::{Output, Row, list};
 
 /// What can be done with plans.
 #[derive(Debug, Subcommand)]
@@ -68,7 +68,7 @@ impl Row for Plan {
             self.memory_mib.to_string(),
             self.disk_gib.to_string(),
             self.storage_class.to_string(),
-            self.labels.join(", "),
+            list(&self.labels),
             if self.on_sale { "yes" } else { "no" }.to_owned(),
         ]
     }
