@@ -284,7 +284,7 @@ pub async fn serve(
     let tools = Tools {
         store: installation.store.clone(),
         provider: Arc::new(Nodes::new(installation.pki.client(), nodes::Limits::default())),
-        prover: Arc::new(RdpProver::new(proofs_at_once())),
+        prover: Arc::new(RdpProver::new(config.proof.at_once())),
         sealer: installation.sealer.clone(),
         clock: Arc::clone(&clock),
         entropy: Arc::clone(&entropy),
@@ -296,7 +296,7 @@ pub async fn serve(
     let every = reconcilers(&config, &tools, &engine, &auditor);
     let reconcilers = Reconcilers::new(every, tools.store.clone(), Arc::clone(&clock), &owner);
     let settings = Settings {
-        lease: Duration::from_millis(config.work.lease_milliseconds),
+        lease: config.work.lease(),
         at_once: usize::try_from(config.work.at_once).map_err(Failure::internal)?,
         ..Settings::named(owner.clone())
     };
@@ -343,9 +343,4 @@ fn reconcilers(config: &Config, tools: &Tools, engine: &Engine, auditor: &Audito
     ];
     every.extend(Ending::ALL.map(|what| Box::new(Expiry::new(store.clone(), what)) as Box<dyn Reconciler>));
     every
-}
-
-/// Logins at the same time: one per processor, since emulated guests share them.
-fn proofs_at_once() -> usize {
-    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }

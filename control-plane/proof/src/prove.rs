@@ -1,12 +1,14 @@
 //! The proof as a whole: one deadline, one verdict.
 
 use std::panic::AssertUnwindSafe;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use futures::FutureExt as _;
 use nemordp_types::template::RdpSecurity;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
+use tracing::Dispatch;
 use tracing::instrument::WithSubscriber as _;
 use tracing::subscriber::NoSubscriber;
 
@@ -16,6 +18,9 @@ use crate::target::{Credential, Target};
 use crate::verdict::Verdict;
 use crate::{nla, session, tls};
 
+/// Nobody listens. Made once: each one more has every place that logs ask all listeners anew.
+static SILENCE: LazyLock<Dispatch> = LazyLock::new(|| Dispatch::new(NoSubscriber::default()));
+
 /// Logs in once with the credential and says what came of it, at the latest when the deadline has passed.
 ///
 /// In TLS mode an accepted login leaves a session in the guest that runs [`PROOF_SHELL`](crate::PROOF_SHELL), and takes
@@ -24,7 +29,7 @@ use crate::{nla, session, tls};
 pub async fn prove(target: &Target, credential: &Credential, deadline: Duration) -> Verdict {
     let mut progress = Progress::default();
     // The libraries beneath log what they send; nothing of that may reach a log, whatever its level.
-    let run = Box::pin(run(target, credential, &mut progress)).with_subscriber(NoSubscriber::default());
+    let run = Box::pin(run(target, credential, &mut progress)).with_subscriber(SILENCE.clone());
     // They also assert on what a peer may send: a hostile server costs one verdict, not the task.
     let outcome = timeout(deadline, AssertUnwindSafe(run).catch_unwind()).await;
     let stage = progress.stage();

@@ -33,7 +33,7 @@ impl Settings {
     /// The usual ones under this name.
     #[must_use]
     pub const fn named(owner: String) -> Self {
-        Self { owner, lease: Duration::from_secs(6), at_once: 64, look_every: Duration::from_secs(1) }
+        Self { owner, lease: Duration::from_secs(6), at_once: 256, look_every: Duration::from_secs(1) }
     }
 }
 

@@ -21,7 +21,7 @@ pub trait LoginProver: Send + Sync + std::fmt::Debug {
     ) -> BoxFuture<'a, Verdict>;
 }
 
-/// Logs in over RDP, a bounded number at a time: guests that are emulated share the processors with the proof.
+/// Logs in over RDP, a bounded number at a time: what a burst of proofs needs stays bounded, here and in the guests.
 #[derive(Debug)]
 pub struct RdpProver {
     turns: Semaphore,

@@ -42,6 +42,7 @@ impl Plan {
             heartbeat_seconds: 10,
             vcpu: 20_000,
             lease: Duration::from_secs(6),
+            at_once: 256,
             ..Shape::quick(store, replicas, nodes)
         }
     }
