@@ -160,27 +160,27 @@ impl<H: Host> Agent for AgentService<H> {
 
     async fn ensure_instance(&self, request: Request<v1::EnsureInstanceRequest>) -> Answer<v1::Operation> {
         let (message, by) = self.open_traced(request)?;
-        served("ensure_instance", by, self.submit(operation::ensure(message))).await
+        served("ensure_instance", by, self.submit(message.wait_ms, operation::ensure(message))).await
     }
 
     async fn power_instance(&self, request: Request<v1::PowerInstanceRequest>) -> Answer<v1::Operation> {
         let (message, by) = self.open_traced(request)?;
-        served("power_instance", by, self.submit(operation::power(message))).await
+        served("power_instance", by, self.submit(message.wait_ms, operation::power(message))).await
     }
 
     async fn delete_instance(&self, request: Request<v1::DeleteInstanceRequest>) -> Answer<v1::Operation> {
         let (message, by) = self.open_traced(request)?;
-        served("delete_instance", by, self.submit(operation::delete(message))).await
+        served("delete_instance", by, self.submit(message.wait_ms, operation::delete(message))).await
     }
 
     async fn set_password(&self, request: Request<v1::SetPasswordRequest>) -> Answer<v1::Operation> {
         let (message, by) = self.open_traced(request)?;
-        served("set_password", by, self.submit(operation::set_password(message))).await
+        served("set_password", by, self.submit(message.wait_ms, operation::set_password(message))).await
     }
 
     async fn end_sessions(&self, request: Request<v1::EndSessionsRequest>) -> Answer<v1::Operation> {
         let (message, by) = self.open_traced(request)?;
-        served("end_sessions", by, self.submit(operation::end_sessions(message))).await
+        served("end_sessions", by, self.submit(message.wait_ms, operation::end_sessions(message))).await
     }
 
     async fn schedule_suspension(
@@ -193,7 +193,7 @@ impl<H: Host> Agent for AgentService<H> {
 
     async fn get_operation(&self, request: Request<v1::GetOperationRequest>) -> Answer<v1::Operation> {
         let message = self.open(request)?;
-        answer(self.operation_get(&message.operation_id))
+        answer(self.operation_get(message).await)
     }
 
     async fn watch_operation(&self, request: Request<v1::WatchOperationRequest>) -> Answer<Watch<v1::Operation>> {

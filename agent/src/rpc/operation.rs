@@ -1,32 +1,54 @@
 //! Mutations and the operations that they become.
 
+use std::time::Duration;
+
 use nemordp_types::instance::{InstanceSpec, PowerAction};
+use nemordp_types::operation::{Operation, OperationState};
 use nemordp_types::{Failure, Mutation, OperationId, Reason};
 use nemordp_wire::{fencing, id, v1};
 use secrecy::SecretString;
+use tokio::sync::watch;
+use tokio::time::timeout;
 
-use super::{AgentService, Watch, login_name, watch};
+use super::{AgentService, Watch, login_name, watch as stream};
 use crate::host::Host;
 use crate::instance::plan::{Job, Work};
 
 /// Longer ones no guest takes; a bound for what is held in memory.
 const PASSWORD_MAX: usize = 256;
+/// The longest that an answer waits for an operation's end: well within the deadline of a call.
+const WAIT_MAX: Duration = Duration::from_secs(10);
 
 impl<H: Host> AgentService<H> {
-    pub(super) async fn submit(&self, work: Result<Work, Failure>) -> Result<v1::Operation, Failure> {
+    pub(super) async fn submit(&self, wait_ms: u32, work: Result<Work, Failure>) -> Result<v1::Operation, Failure> {
         let operation = self.registry.submit(work?).await?;
-        Ok((&operation).into())
+        let shown = self.shared.board.operation_watch(operation.mutation.operation_id);
+        match shown.filter(|_| operation.state == OperationState::Running) {
+            Some(shown) => Ok((&ended(shown, wait_ms).await).into()),
+            None => Ok((&operation).into()),
+        }
     }
 
-    pub(super) fn operation_get(&self, bytes: &[u8]) -> Result<v1::Operation, Failure> {
-        let id: OperationId = id::decode(bytes, "operation_id")?;
-        self.shared.board.operation(id).map(|operation| (&operation).into()).ok_or_else(unknown)
+    pub(super) async fn operation_get(&self, message: v1::GetOperationRequest) -> Result<v1::Operation, Failure> {
+        let id: OperationId = id::decode(&message.operation_id, "operation_id")?;
+        let shown = self.shared.board.operation_watch(id).ok_or_else(unknown)?;
+        Ok((&ended(shown, message.wait_ms).await).into())
     }
 
     pub(super) fn operation_watch(&self, bytes: &[u8]) -> Result<Watch<v1::Operation>, Failure> {
         let id: OperationId = id::decode(bytes, "operation_id")?;
-        self.shared.board.operation_watch(id).map(watch::operation).ok_or_else(unknown)
+        self.shared.board.operation_watch(id).map(stream::operation).ok_or_else(unknown)
     }
+}
+
+/// The operation when it is over, or as it is after that time.
+async fn ended(mut shown: watch::Receiver<Operation>, wait_ms: u32) -> Operation {
+    let wait = Duration::from_millis(u64::from(wait_ms)).min(WAIT_MAX);
+    let over = shown.wait_for(|operation| operation.state != OperationState::Running);
+    // One that is forgotten meanwhile is told as it was last.
+    drop(timeout(wait, over).await);
+    let operation = shown.borrow().clone();
+    operation
 }
 
 fn unknown() -> Failure {

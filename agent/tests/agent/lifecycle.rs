@@ -11,7 +11,7 @@ use nemordp_types::{Failure, Reason};
 use nemordp_wire::{id, v1};
 
 use crate::login::{Login, login};
-use crate::support::{Node, Wanted, eventually};
+use crate::support::{Node, Wanted, eventually, read};
 
 async fn account(node: &Node, wanted: &Wanted) -> Account {
     let request = v1::GetAccountRequest {
@@ -48,6 +48,26 @@ async fn an_order_becomes_a_login_with_the_password_that_was_set() {
         assert_eq!(outcome, Login::Refused(0xc000_006d), "{user} {password:?}");
     }
     assert_eq!(account(&node, &wanted).await.last_refusal, Some(LoginRefusal::Authentication));
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn an_answer_waits_for_the_end_as_long_as_it_is_asked_to() {
+    let mut node = Node::start("boot_delay_ms = 600").await;
+    let wanted = Wanted::new(&node.control);
+    let id = wanted.mutation.operation_id;
+    assert_eq!(node.ensure(&wanted).await.unwrap().state, OperationState::Running, "it answers at once");
+    assert_eq!(node.operation_within(id, 50).await.unwrap().state, OperationState::Running, "it waits no longer");
+    let patient = node.operation_within(id, 10_000).await.unwrap();
+    assert_eq!((patient.state, patient.stage), (OperationState::Succeeded, Stage::Finished));
+    let request = v1::SetPasswordRequest {
+        mutation: Some((&wanted.then(1, 1)).into()),
+        login_name: "user".to_owned(),
+        password: "right horse".to_owned(),
+        wait_ms: 10_000,
+    };
+    let set = read(node.client().set_password(request).await).unwrap();
+    assert_eq!(set.state, OperationState::Succeeded, "one call is the whole change");
     node.stop().await;
 }
 
@@ -330,7 +350,7 @@ async fn bad_requests_name_their_field() {
     let mut spec: v1::InstanceSpec = (&wanted.spec).into();
     spec.host_name = "not a name".to_owned();
     let mutation = Some((&wanted.mutation).into());
-    let request = v1::EnsureInstanceRequest { mutation, spec: Some(spec), without_guest: false };
+    let request = v1::EnsureInstanceRequest { mutation, spec: Some(spec), without_guest: false, wait_ms: 0 };
     let failure: Failure =
         nemordp_wire::status::from_status(&node.client().ensure_instance(request).await.unwrap_err());
     assert_eq!(failure.field.as_deref(), Some("spec.host_name"), "{failure:?}");

@@ -10,7 +10,12 @@ use nemordp_wire::v1;
 use crate::support::{Node, Wanted, read};
 
 async fn end_sessions(node: &Node, mutation: &Mutation, proof_only: bool) -> Result<(), Failure> {
-    let request = v1::EndSessionsRequest { mutation: Some(mutation.into()), login_name: "user".to_owned(), proof_only };
+    let request = v1::EndSessionsRequest {
+        mutation: Some(mutation.into()),
+        login_name: "user".to_owned(),
+        proof_only,
+        wait_ms: 0,
+    };
     let operation = read(node.client().end_sessions(request).await)?;
     node.outcome(operation).await.map(drop)
 }

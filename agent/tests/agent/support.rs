@@ -155,12 +155,17 @@ impl Node {
             mutation: Some((&instance.mutation).into()),
             spec: Some((&instance.spec).into()),
             without_guest,
+            wait_ms: 0,
         };
         read(self.client().ensure_instance(request).await)
     }
 
     pub(crate) async fn delete(&self, mutation: &Mutation) -> Result<Operation, Failure> {
-        read(self.client().delete_instance(v1::DeleteInstanceRequest { mutation: Some(mutation.into()) }).await)
+        read(
+            self.client()
+                .delete_instance(v1::DeleteInstanceRequest { mutation: Some(mutation.into()), wait_ms: 0 })
+                .await,
+        )
     }
 
     pub(crate) async fn set_password(&self, mutation: &Mutation, password: &str) -> Result<Operation, Failure> {
@@ -168,17 +173,22 @@ impl Node {
             mutation: Some(mutation.into()),
             login_name: "user".to_owned(),
             password: password.to_owned(),
+            wait_ms: 0,
         };
         read(self.client().set_password(request).await)
     }
 
     pub(crate) async fn power(&self, mutation: &Mutation, action: v1::PowerAction) -> Result<Operation, Failure> {
-        let request = v1::PowerInstanceRequest { mutation: Some(mutation.into()), action: action.into() };
+        let request = v1::PowerInstanceRequest { mutation: Some(mutation.into()), action: action.into(), wait_ms: 0 };
         read(self.client().power_instance(request).await)
     }
 
     pub(crate) async fn operation(&self, id: OperationId) -> Result<Operation, Failure> {
-        let request = v1::GetOperationRequest { operation_id: id::encode(&id) };
+        self.operation_within(id, 0).await
+    }
+
+    pub(crate) async fn operation_within(&self, id: OperationId, wait_ms: u32) -> Result<Operation, Failure> {
+        let request = v1::GetOperationRequest { operation_id: id::encode(&id), wait_ms };
         read(self.client().get_operation(request).await)
     }
 

@@ -2,11 +2,9 @@
 
 use std::time::Duration;
 
-use futures::StreamExt;
-use futures::stream::{BoxStream, Fuse};
 use nemordp_types::operation::{Operation, OperationState};
 use nemordp_types::{Failure, Mutation, Reason};
-use tokio::time::{Instant, sleep, sleep_until, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout_at};
 
 use crate::{Change, Place, Provider};
 
@@ -25,10 +23,10 @@ impl<F: Fn(&Operation) + Send + Sync> Progress for F {
 /// How often the truth is asked, and for how long.
 #[derive(Debug, Clone, Copy)]
 pub struct Pace {
-    /// Between two questions while nothing hints at a change.
+    /// How long one answer may wait for the outcome: progress is seen as often as that.
+    pub wait: Duration,
+    /// The least time between two questions, where a place does not wait.
     pub poll: Duration,
-    /// The least time between two questions, however many hints come.
-    pub quickest: Duration,
     /// For everything, from sending to the outcome.
     pub deadline: Duration,
 }
@@ -37,7 +35,7 @@ impl Pace {
     /// The usual pace with a deadline of its own.
     #[must_use]
     pub const fn within(deadline: Duration) -> Self {
-        Self { poll: Duration::from_millis(200), quickest: Duration::from_millis(20), deadline }
+        Self { wait: Duration::from_secs(1), poll: Duration::from_millis(200), deadline }
     }
 }
 
@@ -58,8 +56,17 @@ pub async fn apply(
 ) -> Result<Operation, Failure> {
     let until = Instant::now() + pace.deadline;
     let work = async {
-        let sent = provider.send(place, mutation, change).await?;
-        follow(provider, place, sent, pace, progress).await
+        let mut asked = Instant::now();
+        let mut operation = provider.send(place, mutation, change, pace.wait).await?;
+        loop {
+            progress.seen(&operation);
+            if let Some(outcome) = outcome(&operation) {
+                return outcome.map(|()| operation);
+            }
+            sleep_until(asked + pace.poll).await;
+            asked = Instant::now();
+            operation = provider.operation(place, mutation.operation_id, pace.wait).await?;
+        }
     };
     timeout_at(until, work).await.unwrap_or_else(|_| {
         Err(Failure::new(
@@ -68,45 +75,6 @@ pub async fn apply(
         )
         .with_context(place))
     })
-}
-
-async fn follow(
-    provider: &dyn Provider,
-    place: &Place,
-    mut operation: Operation,
-    pace: Pace,
-    progress: &dyn Progress,
-) -> Result<Operation, Failure> {
-    progress.seen(&operation);
-    if let Some(outcome) = outcome(&operation) {
-        return outcome.map(|()| operation);
-    }
-    let id = operation.mutation.operation_id;
-    // Most changes are short: hints are only worth their call when the first question finds it still running.
-    let mut hints = None;
-    loop {
-        let next = Instant::now() + pace.poll;
-        sleep(pace.quickest).await;
-        if let Some(hints) = &mut hints {
-            wait(hints, next).await;
-        }
-        operation = provider.operation(place, id).await?;
-        progress.seen(&operation);
-        if let Some(outcome) = outcome(&operation) {
-            return outcome.map(|()| operation);
-        }
-        if hints.is_none() {
-            hints = Some(provider.hints(place, id).await.fuse());
-        }
-    }
-}
-
-/// Until a hint, or until then.
-async fn wait(hints: &mut Fuse<BoxStream<'static, ()>>, next: Instant) {
-    tokio::select! {
-        () = sleep_until(next) => {}
-        Some(()) = hints.next() => {}
-    }
 }
 
 fn outcome(operation: &Operation) -> Option<Result<(), Failure>> {

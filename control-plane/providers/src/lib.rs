@@ -12,9 +12,9 @@ pub mod follow;
 pub mod nodes;
 
 use std::fmt;
+use std::time::Duration;
 
 use futures::future::BoxFuture;
-use futures::stream::BoxStream;
 use jiff::Timestamp;
 use nemordp_types::guest::{Account, GuestSession};
 use nemordp_types::instance::InstanceStatus;
@@ -71,7 +71,8 @@ pub trait Provider: Send + Sync + fmt::Debug {
     /// What it can do.
     fn capabilities(&self) -> Capabilities;
 
-    /// Asks for a change and returns as soon as the place has written it down.
+    /// Asks for a change and returns when it is over, or when the place has written it down and so much time has passed;
+    /// a place that cannot wait answers at once.
     ///
     /// # Errors
     /// `node_unreachable`, `deadline_exceeded`: it may or may not have been accepted, the same operation id is safe to
@@ -81,16 +82,19 @@ pub trait Provider: Send + Sync + fmt::Debug {
         place: &'a Place,
         mutation: Mutation,
         change: &'a Change,
+        wait: Duration,
     ) -> BoxFuture<'a, Result<Operation, Failure>>;
 
-    /// The truth about an operation.
+    /// The truth about an operation, when it is over or so much time has passed; a place that cannot wait answers at once.
     ///
     /// # Errors
     /// `not_found` when the place never heard of it.
-    fn operation<'a>(&'a self, place: &'a Place, id: OperationId) -> BoxFuture<'a, Result<Operation, Failure>>;
-
-    /// Yields whenever the operation may have changed; only a hint, it may end or stay silent at any time.
-    fn hints<'a>(&'a self, place: &'a Place, id: OperationId) -> BoxFuture<'a, BoxStream<'static, ()>>;
+    fn operation<'a>(
+        &'a self,
+        place: &'a Place,
+        id: OperationId,
+        wait: Duration,
+    ) -> BoxFuture<'a, Result<Operation, Failure>>;
 
     /// What the place last saw of an instance.
     ///

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
-use futures::stream::{self, BoxStream, StreamExt as _};
 use jiff::Timestamp;
 use nemordp_control_plane::saga::LoginProver;
 use nemordp_proof::{Credential, Evidence, Readiness, Stage as ProofStage, Target, Verdict};
@@ -40,6 +39,7 @@ impl Provider for FakeNodes {
         place: &'a Place,
         mutation: Mutation,
         change: &'a Change,
+        _wait: Duration,
     ) -> BoxFuture<'a, Result<Operation, Failure>> {
         async move {
             // A crash can come before the node heard of it, and after it did it.
@@ -51,13 +51,14 @@ impl Provider for FakeNodes {
         .boxed()
     }
 
-    fn operation<'a>(&'a self, place: &'a Place, id: OperationId) -> BoxFuture<'a, Result<Operation, Failure>> {
+    fn operation<'a>(
+        &'a self,
+        place: &'a Place,
+        id: OperationId,
+        _wait: Duration,
+    ) -> BoxFuture<'a, Result<Operation, Failure>> {
         let found = self.memory().journal.get(&(place.node, id)).cloned();
         async move { found.ok_or_else(|| Failure::new(Reason::NotFound, "no such operation")) }.boxed()
-    }
-
-    fn hints<'a>(&'a self, _place: &'a Place, _id: OperationId) -> BoxFuture<'a, BoxStream<'static, ()>> {
-        async { stream::pending().boxed() }.boxed()
     }
 
     fn status<'a>(&'a self, place: &'a Place, id: InstanceId) -> BoxFuture<'a, Result<InstanceStatus, Failure>> {

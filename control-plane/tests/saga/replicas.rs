@@ -70,10 +70,10 @@ async fn drift_names_what_is_missing_and_what_nobody_owns_and_touches_neither(ba
         instance_id,
         pair: Pair { generation: Generation(9), ..Pair::default() },
     };
-    world.nodes.send(&place, by_hand(lost.instance), &Change::Delete).await.unwrap();
+    world.nodes.send(&place, by_hand(lost.instance), &Change::Delete, Duration::ZERO).await.unwrap();
     let stranger = InstanceId::new(clock, entropy);
     let spec = world.nodes.guest(kept.instance).unwrap().1.spec;
-    world.nodes.send(&place, by_hand(stranger), &Change::Ensure(Box::new(spec))).await.unwrap();
+    world.nodes.send(&place, by_hand(stranger), &Change::Ensure(Box::new(spec)), Duration::ZERO).await.unwrap();
     let found = world.auditor().drift().await.unwrap().findings;
     let found: Vec<_> = found.iter().map(|finding| (finding.kind, finding.instance_id)).collect();
     let missing = (FindingKind::DomainMissing, Some(lost.instance));
@@ -94,7 +94,7 @@ async fn drift_knows_a_store_that_was_restored_from_a_backup(backend: Backend) {
         pair: Pair { generation: Generation(9), ..Pair::default() },
     };
     let action = nemordp_types::instance::PowerAction::Restart;
-    world.nodes.send(&place, mutation, &Change::Power(action)).await.unwrap();
+    world.nodes.send(&place, mutation, &Change::Power(action), Duration::ZERO).await.unwrap();
     world.clock.advance(Duration::from_secs(1));
     let found = world.auditor().drift().await.unwrap().findings;
     assert_eq!((found.len(), found[0].kind), (1, FindingKind::StoreBehind));

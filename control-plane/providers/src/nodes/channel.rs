@@ -26,13 +26,20 @@ struct Entry {
     /// What the connection was made with; a renewed certificate is another configuration.
     tls: Arc<ClientConfig>,
     channel: Channel,
-    permits: Arc<Semaphore>,
+    permits: Arc<Permits>,
+}
+
+/// Bounds on what is under way at one node.
+struct Permits {
+    calls: Semaphore,
+    waits: Semaphore,
 }
 
 /// The connections to all nodes.
 pub(super) struct Channels {
     tls: Arc<ArcSwap<ClientConfig>>,
     calls: usize,
+    waits: usize,
     entries: Mutex<HashMap<NodeId, Entry>>,
 }
 
@@ -43,8 +50,8 @@ impl std::fmt::Debug for Channels {
 }
 
 impl Channels {
-    pub(super) fn new(tls: Arc<ArcSwap<ClientConfig>>, calls: usize) -> Self {
-        Self { tls, calls, entries: Mutex::new(HashMap::new()) }
+    pub(super) fn new(tls: Arc<ArcSwap<ClientConfig>>, calls: usize, waits: usize) -> Self {
+        Self { tls, calls, waits, entries: Mutex::new(HashMap::new()) }
     }
 
     pub(super) fn forget(&self, node: NodeId) {
@@ -59,22 +66,32 @@ impl Channels {
     {
         let (channel, permits) = self.of(place);
         let work = async {
-            let _permit = permits.acquire().await.map_err(Failure::internal)?;
+            let _permit = permits.calls.acquire().await.map_err(Failure::internal)?;
             call(AgentClient::with_interceptor(channel, CarryOn)).await
         };
-        let answer = timeout(deadline, work).await.unwrap_or_else(|_| {
-            Err(Failure::new(
-                Reason::NodeUnreachable,
-                "the node did not answer in time; look at its agent and at the network between",
-            ))
-        });
-        answer.map_err(|failure| match failure.context {
-            Some(_) => failure,
-            None => failure.with_context(place),
-        })
+        within(deadline, place, work).await
     }
 
-    fn of(&self, place: &Place) -> (Channel, Arc<Semaphore>) {
+    /// The same for a call whose answer may wait so long. Where too many wait already, this one does not.
+    pub(super) async fn wait<T, F, Fut>(
+        &self,
+        place: &Place,
+        deadline: Duration,
+        wait: Duration,
+        call: F,
+    ) -> Result<T, Failure>
+    where
+        F: FnOnce(Client, Duration) -> Fut,
+        Fut: Future<Output = Result<T, Failure>>,
+    {
+        let (channel, permits) = self.of(place);
+        let Ok(_permit) = permits.waits.try_acquire() else {
+            return self.call(place, deadline, move |client| call(client, Duration::ZERO)).await;
+        };
+        within(deadline + wait, place, call(AgentClient::with_interceptor(channel, CarryOn), wait)).await
+    }
+
+    fn of(&self, place: &Place) -> (Channel, Arc<Permits>) {
         let tls = self.tls.load_full();
         let mut entries = self.lock();
         if let Some(entry) = entries.get(&place.node)
@@ -86,7 +103,8 @@ impl Channels {
         let identity = Identity { role: Role::Node, id: place.node.as_uuid() };
         let channel = mtls::channel(place.address.0, mtls::Expected::Identity(identity), self.tls.clone());
         let permits =
-            entries.remove(&place.node).map_or_else(|| Arc::new(Semaphore::new(self.calls.max(1))), |old| old.permits);
+            || Arc::new(Permits { calls: Semaphore::new(self.calls.max(1)), waits: Semaphore::new(self.waits) });
+        let permits = entries.remove(&place.node).map_or_else(permits, |old| old.permits);
         let entry = Entry { address: place.address, tls, channel: channel.clone(), permits: permits.clone() };
         entries.insert(place.node, entry);
         (channel, permits)
@@ -95,4 +113,21 @@ impl Channels {
     fn lock(&self) -> MutexGuard<'_, HashMap<NodeId, Entry>> {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+async fn within<T>(
+    deadline: Duration,
+    place: &Place,
+    work: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    let answer = timeout(deadline, work).await.unwrap_or_else(|_| {
+        Err(Failure::new(
+            Reason::NodeUnreachable,
+            "the node did not answer in time; look at its agent and at the network between",
+        ))
+    });
+    answer.map_err(|failure| match failure.context {
+        Some(_) => failure,
+        None => failure.with_context(place),
+    })
 }

@@ -9,7 +9,6 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use futures::stream::{self, BoxStream, StreamExt};
 use jiff::Timestamp;
 use nemordp_types::guest::{Account, GuestSession};
 use nemordp_types::instance::InstanceStatus;
@@ -27,6 +26,8 @@ use channel::Channels;
 pub struct Limits {
     /// Calls that are under way at one node at the same time; more wait.
     pub calls: usize,
+    /// Calls beside these whose answer waits for an operation's end; what is above is asked again and again instead.
+    pub waits: usize,
     /// For one read.
     pub read: Duration,
     /// For handing over a change, which ends when the node has written it down.
@@ -37,7 +38,13 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { calls: 32, read: Duration::from_secs(5), send: Duration::from_secs(10), guest: Duration::from_secs(20) }
+        Self {
+            calls: 32,
+            waits: 128,
+            read: Duration::from_secs(5),
+            send: Duration::from_secs(10),
+            guest: Duration::from_secs(20),
+        }
     }
 }
 
@@ -52,7 +59,7 @@ impl Nodes {
     /// With the control plane's own client certificate; a renewed one in `tls` is used for every new connection.
     #[must_use]
     pub fn new(tls: Arc<ArcSwap<ClientConfig>>, limits: Limits) -> Self {
-        Self { channels: Channels::new(tls, limits.calls), limits }
+        Self { channels: Channels::new(tls, limits.calls, limits.waits), limits }
     }
 
     /// Forgets the connection to a node, after it was decommissioned or revoked.
@@ -98,26 +105,21 @@ impl Provider for Nodes {
         place: &'a Place,
         mutation: Mutation,
         change: &'a Change,
+        wait: Duration,
     ) -> BoxFuture<'a, Result<Operation, Failure>> {
-        let call = self.channels.call(place, self.limits.send, move |client| rpc::send(client, mutation, change));
+        let call = self
+            .channels
+            .wait(place, self.limits.send, wait, move |client, wait| rpc::send(client, mutation, change, wait));
         asked(change.kind().word(), place, call).boxed()
     }
 
-    fn operation<'a>(&'a self, place: &'a Place, id: OperationId) -> BoxFuture<'a, Result<Operation, Failure>> {
-        self.channels.call(place, self.limits.read, move |client| rpc::operation(client, id)).boxed()
-    }
-
-    fn hints<'a>(&'a self, place: &'a Place, id: OperationId) -> BoxFuture<'a, BoxStream<'static, ()>> {
-        async move {
-            match self.channels.call(place, self.limits.read, move |client| rpc::watch(client, id)).await {
-                Ok(hints) => hints,
-                Err(failure) => {
-                    tracing::debug!(%failure, node = %place.node, operation = %id, "no hints, only questions");
-                    stream::empty().boxed()
-                }
-            }
-        }
-        .boxed()
+    fn operation<'a>(
+        &'a self,
+        place: &'a Place,
+        id: OperationId,
+        wait: Duration,
+    ) -> BoxFuture<'a, Result<Operation, Failure>> {
+        self.channels.wait(place, self.limits.read, wait, move |client, wait| rpc::operation(client, id, wait)).boxed()
     }
 
     fn status<'a>(&'a self, place: &'a Place, id: InstanceId) -> BoxFuture<'a, Result<InstanceStatus, Failure>> {

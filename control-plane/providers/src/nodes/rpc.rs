@@ -1,8 +1,7 @@
 //! The calls themselves: encode, call, decode.
 
-use std::future::ready;
+use std::time::Duration;
 
-use futures::stream::{BoxStream, StreamExt};
 use jiff::Timestamp;
 use nemordp_types::guest::{Account, GuestSession};
 use nemordp_types::instance::InstanceStatus;
@@ -18,27 +17,32 @@ use tonic::{Response, Status};
 use super::channel::Client;
 use crate::Change;
 
-pub(super) async fn send(mut client: Client, mutation: Mutation, change: &Change) -> Result<Operation, Failure> {
-    let asked = mutation;
+pub(super) async fn send(
+    mut client: Client,
+    mutation: Mutation,
+    change: &Change,
+    wait: Duration,
+) -> Result<Operation, Failure> {
+    let (asked, wait_ms) = (mutation, milliseconds(wait));
     let mutation = Some(v1::Mutation::from(&mutation));
     let answer = match change {
         Change::Ensure(spec) | Change::Reconfigure(spec) => {
             let without_guest = matches!(change, Change::Reconfigure(_));
             let spec = Some(v1::InstanceSpec::from(spec.as_ref()));
-            client.ensure_instance(v1::EnsureInstanceRequest { mutation, spec, without_guest }).await
+            client.ensure_instance(v1::EnsureInstanceRequest { mutation, spec, without_guest, wait_ms }).await
         }
         Change::Power(action) => {
             let action = v1::PowerAction::from(action).into();
-            client.power_instance(v1::PowerInstanceRequest { mutation, action }).await
+            client.power_instance(v1::PowerInstanceRequest { mutation, action, wait_ms }).await
         }
-        Change::Delete => client.delete_instance(v1::DeleteInstanceRequest { mutation }).await,
+        Change::Delete => client.delete_instance(v1::DeleteInstanceRequest { mutation, wait_ms }).await,
         Change::SetPassword { login, password } => {
             let (login_name, password) = (login.as_str().to_owned(), password.expose_secret().to_owned());
-            client.set_password(v1::SetPasswordRequest { mutation, login_name, password }).await
+            client.set_password(v1::SetPasswordRequest { mutation, login_name, password, wait_ms }).await
         }
         Change::EndSessions { login, proof_only } => {
             let (login_name, proof_only) = (login.as_str().to_owned(), *proof_only);
-            client.end_sessions(v1::EndSessionsRequest { mutation, login_name, proof_only }).await
+            client.end_sessions(v1::EndSessionsRequest { mutation, login_name, proof_only, wait_ms }).await
         }
     };
     let operation = decode::<_, Operation>(answer)?;
@@ -46,17 +50,11 @@ pub(super) async fn send(mut client: Client, mutation: Mutation, change: &Change
     Ok(operation)
 }
 
-pub(super) async fn operation(mut client: Client, wanted: OperationId) -> Result<Operation, Failure> {
-    let request = v1::GetOperationRequest { operation_id: id::encode(&wanted) };
+pub(super) async fn operation(mut client: Client, wanted: OperationId, wait: Duration) -> Result<Operation, Failure> {
+    let request = v1::GetOperationRequest { operation_id: id::encode(&wanted), wait_ms: milliseconds(wait) };
     let operation = decode::<_, Operation>(client.get_operation(request).await)?;
     same(wanted, operation.mutation.operation_id)?;
     Ok(operation)
-}
-
-pub(super) async fn watch(mut client: Client, wanted: OperationId) -> Result<BoxStream<'static, ()>, Failure> {
-    let request = v1::WatchOperationRequest { operation_id: id::encode(&wanted) };
-    let stream = client.watch_operation(request).await.map_err(failure)?.into_inner();
-    Ok(stream.take_while(|item| ready(item.is_ok())).map(|_| ()).boxed())
 }
 
 pub(super) async fn status(mut client: Client, wanted: InstanceId) -> Result<InstanceStatus, Failure> {
@@ -111,6 +109,10 @@ pub(super) async fn inventory(mut client: Client) -> Result<(NodeInventory, Node
         None => NodeLoad::default(),
     };
     Ok((inventory, load))
+}
+
+fn milliseconds(wait: Duration) -> u32 {
+    u32::try_from(wait.as_millis()).unwrap_or(u32::MAX)
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "the shape that map_err wants")]
