@@ -1,17 +1,20 @@
 //! What changes together with a saga's step, in the same transaction.
 
+mod sheet;
+
 use nemordp_model::{EventKind, Lifecycle, OrderChange};
 use nemordp_types::{InstanceId, OrderId};
 use serde_json::json;
 
-use crate::error::Result;
+use crate::error::{Result, StoreError};
 use crate::event::Subject;
 use crate::instance;
-use crate::order;
 use crate::page::TenantScope;
 use crate::reservation;
 use crate::secret;
 use crate::transaction::Tx;
+
+use sheet::Sheet;
 
 /// A change that a step brings about. Each is safe to repeat.
 #[derive(Clone, PartialEq, Eq)]
@@ -109,25 +112,6 @@ pub(crate) async fn lifecycle(tx: &mut Tx, id: InstanceId, next: Lifecycle, kind
     tx.event(kind, Subject::from(&found), json!({})).await
 }
 
-async fn pin(tx: &mut Tx, id: InstanceId, sha256: Option<[u8; 32]>) -> Result<()> {
-    let mut found = instance::fetch_locked(tx, TenantScope::All, id).await?;
-    found.rdp_certificate_sha256 = sha256;
-    found.updated_at = tx.now;
-    instance::update_in_tx(tx, &found).await?;
-    let word = if sha256.is_some() { "pinned" } else { "unknown" };
-    tx.event(EventKind::InstanceChanged, Subject::from(&found), json!({ "certificate": word })).await
-}
-
-async fn misalign(tx: &mut Tx, id: InstanceId) -> Result<()> {
-    let mut found = instance::fetch_locked(tx, TenantScope::All, id).await?;
-    if found.misaligned_at.is_some() {
-        return Ok(());
-    }
-    (found.misaligned_at, found.updated_at) = (Some(tx.now), tx.now);
-    instance::update_in_tx(tx, &found).await?;
-    tx.event(EventKind::InstanceChanged, Subject::from(&found), json!({ "node": "misaligned" })).await
-}
-
 pub(crate) async fn release_in_tx(tx: &mut Tx, id: InstanceId) -> Result<()> {
     if reservation::release_in_tx(tx, id).await? {
         let found = instance::fetch(tx, TenantScope::All, id).await?;
@@ -136,14 +120,30 @@ pub(crate) async fn release_in_tx(tx: &mut Tx, id: InstanceId) -> Result<()> {
     Ok(())
 }
 
+/// Applies one effect.
 pub(crate) async fn apply_in_tx(tx: &mut Tx, effect: &Effect) -> Result<()> {
+    apply_all_in_tx(tx, &[effect]).await
+}
+
+/// Applies effects in their order; neighbours that can share their reads and writes do.
+pub(crate) async fn apply_all_in_tx(tx: &mut Tx, effects: &[&Effect]) -> Result<()> {
+    for run in effects.chunk_by(|one, next| sheet::shares(one) && sheet::shares(next)) {
+        match run {
+            [alone] if !sheet::shares(alone) => apply_alone(tx, alone).await?,
+            run => {
+                let mut sheet = Sheet::read(tx, run).await?;
+                for effect in run {
+                    sheet.note(effect, tx.now)?;
+                }
+                sheet.write(tx).await?;
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn apply_alone(tx: &mut Tx, effect: &Effect) -> Result<()> {
     match effect {
-        Effect::Order { order_id, change } => {
-            order::change_in_tx(tx, TenantScope::All, *order_id, change.clone()).await.map(|_| ())
-        }
-        Effect::InstanceActive { instance_id } => {
-            lifecycle(tx, *instance_id, Lifecycle::Active, EventKind::InstanceActive).await
-        }
         Effect::InstanceFailed { instance_id } => {
             lifecycle(tx, *instance_id, Lifecycle::Failed, EventKind::InstanceFailed).await?;
             secret::erase_in_tx(tx, *instance_id).await?;
@@ -154,8 +154,6 @@ pub(crate) async fn apply_in_tx(tx: &mut Tx, effect: &Effect) -> Result<()> {
             secret::erase_in_tx(tx, *instance_id).await?;
             release_in_tx(tx, *instance_id).await
         }
-        Effect::PinCertificate { instance_id, sha256 } => pin(tx, *instance_id, Some(*sha256)).await,
-        Effect::UnpinCertificate { instance_id } => pin(tx, *instance_id, None).await,
         Effect::Settle { instance_id } => {
             let mut found = instance::fetch_locked(tx, TenantScope::All, *instance_id).await?;
             let now = tx.now;
@@ -165,9 +163,15 @@ pub(crate) async fn apply_in_tx(tx: &mut Tx, effect: &Effect) -> Result<()> {
             instance::update_in_tx(tx, &found).await?;
             tx.event(EventKind::InstanceChanged, Subject::from(&found), json!({ "disk": "settled" })).await
         }
-        Effect::Misalign { instance_id } => misalign(tx, *instance_id).await,
         Effect::Release { instance_id } => release_in_tx(tx, *instance_id).await,
-        Effect::SealSecret { instance_id, sealed } => secret::seal_in_tx(tx, *instance_id, sealed).await,
         Effect::EraseSecret { instance_id } => secret::erase_in_tx(tx, *instance_id).await,
+        Effect::Order { .. }
+        | Effect::InstanceActive { .. }
+        | Effect::PinCertificate { .. }
+        | Effect::UnpinCertificate { .. }
+        | Effect::Misalign { .. }
+        | Effect::SealSecret { .. } => {
+            Err(StoreError::Driver("an effect that shares a sheet was to be applied alone".to_owned()))
+        }
     }
 }

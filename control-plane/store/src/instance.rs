@@ -2,7 +2,8 @@
 
 use jiff::Timestamp;
 use nemordp_model::{EventKind, Former, Instance, Lifecycle, Saga, SagaKind, SagaStatus, Siting, Wish};
-use nemordp_types::{Failure, InstanceId, NodeId, Reason, RegionName};
+use nemordp_types::node::NodeAvailability;
+use nemordp_types::{Failure, InstanceId, NodeAddress, NodeId, Reason, RegionName};
 use serde_json::json;
 
 use crate::Store;
@@ -47,6 +48,17 @@ pub struct Changed {
     pub instance: Instance,
     /// The saga that brings it there.
     pub saga: Saga,
+}
+
+/// An instance and what has to be known of its node to work on it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Placed {
+    /// The instance.
+    pub instance: Instance,
+    /// Where its node's agent is reached.
+    pub agent_address: NodeAddress,
+    /// Whether its node answers.
+    pub availability: NodeAvailability,
 }
 
 fn instance(row: &Row) -> Result<Instance> {
@@ -259,6 +271,20 @@ impl Store {
     /// One instance.
     pub async fn instance_fetch(&self, scope: TenantScope, id: InstanceId) -> Result<Instance> {
         fetch(&mut self.reader(), scope, id).await
+    }
+
+    /// One instance with its node, read at one instant.
+    pub async fn instance_fetch_placed(&self, id: InstanceId) -> Result<Placed> {
+        let sql = concat!(
+            "SELECT ",
+            columns!(),
+            ", (SELECT n.agent_address FROM node n WHERE n.id = instance.node_id) AS agent_address, \
+             (SELECT n.availability FROM node n WHERE n.id = instance.node_id) AS availability \
+             FROM instance WHERE id = $1"
+        );
+        let row = self.reader().fetch_optional(Query::new("instance", sql, values![id])).await?.ok_or(MISSING)?;
+        let (agent_address, availability) = (row.get("agent_address")?, row.get("availability")?);
+        Ok(Placed { instance: instance(&row)?, agent_address, availability })
     }
 
     /// Instances by id.

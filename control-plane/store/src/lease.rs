@@ -3,24 +3,25 @@
 //! Taking a lease raises the fence of the saga and of its instance in one transaction; every write of the work carries the
 //! fence and counts the rows that it changed, so whoever lost the lease changes nothing, here or on a node.
 
+mod queue;
+mod write;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use nemordp_model::{EventKind, Saga, SagaStatus, SagaStep};
-use nemordp_types::{Failure, Fence, InstanceId, Pair, SagaId};
-use serde_json::json;
+use nemordp_model::Saga;
+use nemordp_types::{Fence, InstanceId, Pair, SagaId};
 
 use crate::Store;
-use crate::codec::json_opt;
-use crate::effect::{self, Effect};
 use crate::error::{Result, StoreError};
-use crate::event::Subject;
-use crate::page::TenantScope;
 use crate::rows::{Kind, Rows};
 use crate::saga::{self, columns};
 use crate::sql::{Query, Value, values};
 use crate::transaction::{Sql as _, Tx};
+
+pub(crate) use queue::Writes;
+pub use write::{Hold, SagaWrite};
 
 /// A lease on a saga.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,34 +45,6 @@ pub struct LeasedSaga {
     pub saga: Saga,
     /// The engine's state as JSON text.
     pub state: String,
-}
-
-/// What becomes of the lease with a write.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Hold {
-    /// Kept for this long from now.
-    Keep(Duration),
-    /// Given back; somebody takes it at this time or later.
-    Until(Timestamp),
-}
-
-/// A step's result and the next step's intent, in one write.
-#[derive(Debug, Clone)]
-pub struct SagaWrite<'a> {
-    /// The engine's state as JSON text. Never holds a password.
-    pub state: &'a str,
-    /// Where the saga is now; anything but running and unwinding ends the lease.
-    pub status: SagaStatus,
-    /// The step it is at.
-    pub step: u32,
-    /// Why it is undone.
-    pub failure: Option<&'a Failure>,
-    /// What becomes of the lease.
-    pub hold: Hold,
-    /// Steps that changed.
-    pub steps: &'a [SagaStep],
-    /// What changes with it.
-    pub effects: &'a [Effect],
 }
 
 /// Refuses with `StaleFence` unless the lease is still held; locks the saga's row.
@@ -183,100 +156,6 @@ async fn renew_in_tx(tx: &mut Tx, lease: &Lease, lease_for: Duration) -> Result<
     Ok(row.get::<Option<Timestamp>>("cancel_requested_at")?.is_some())
 }
 
-async fn write_in_tx(tx: &mut Tx, lease: &Lease, write: &SagaWrite<'_>) -> Result<()> {
-    let now = tx.now;
-    let (owner, until, next_run_at) = match (write.status.is_open(), write.hold) {
-        (true, Hold::Keep(lease_for)) => {
-            let end = lease_end(now, lease_for);
-            (Some(lease.owner.as_str()), Some(end), end)
-        }
-        (true, Hold::Until(at)) => (None, None, at),
-        (false, _) => (None, None, now),
-    };
-    let finished = !write.status.is_open() && write.status != SagaStatus::Stuck;
-    let sql = "UPDATE saga SET state = $4, status = $5, step = $6, failure = $7, lease_owner = $8, lease_until = $9, \
-               next_run_at = $10, updated_at = $11, finished_at = $12 WHERE id = $1 AND fence = $2 \
-               AND lease_owner = $3 AND status IN ('running', 'unwinding')";
-    let values = values![
-        lease.saga_id,
-        lease.fence,
-        lease.owner.as_str(),
-        write.state,
-        write.status,
-        write.step,
-        json_opt(write.failure)?,
-        owner,
-        until,
-        next_run_at,
-        now,
-        finished.then_some(now),
-    ];
-    tx.execute_one(Query::new("saga", sql, values), StoreError::StaleFence).await?;
-    match write.steps {
-        [step] => write_step(tx, lease.saga_id, step).await?,
-        steps => write_steps(tx, lease.saga_id, steps).await?,
-    }
-    for effect in write.effects {
-        effect::apply_in_tx(tx, effect).await?;
-    }
-    if write.status == SagaStatus::Stuck {
-        let stuck = saga::fetch(tx, TenantScope::All, lease.saga_id).await?;
-        let reason = write.failure.map(|failure| failure.reason);
-        let name = stuck.steps.iter().find(|step| step.position == write.step).map(|step| step.name.as_str());
-        let body = json!({ "operation_id": stuck.id, "kind": stuck.kind, "step": name, "reason": reason });
-        tx.event(EventKind::SagaStuck, Subject::from(&stuck), body).await?;
-    }
-    Ok(())
-}
-
-async fn write_step(tx: &mut Tx, saga_id: SagaId, step: &SagaStep) -> Result<()> {
-    let sql = "UPDATE saga_step SET state = $3, attempts = $4, started_at = $5, finished_at = $6, percent = $7, \
-               detail = $8, failure = $9 WHERE saga_id = $1 AND position = $2";
-    let values = values![
-        saga_id,
-        step.position,
-        step.state,
-        step.attempts,
-        step.started_at,
-        step.finished_at,
-        step.percent,
-        step.detail.as_deref(),
-        json_opt(step.failure.as_ref())?,
-    ];
-    tx.execute_one(Query::new("saga_step", sql, values), StoreError::NotFound { noun: "step" }).await
-}
-
-/// Several in one statement.
-async fn write_steps(tx: &mut Tx, saga_id: SagaId, steps: &[SagaStep]) -> Result<()> {
-    let mut rows = Rows::new(&[
-        ("at_position", Kind::Int),
-        ("new_state", Kind::Text),
-        ("new_attempts", Kind::Int),
-        ("new_started_at", Kind::Int),
-        ("new_finished_at", Kind::Int),
-        ("new_percent", Kind::Int),
-        ("new_detail", Kind::Text),
-        ("new_failure", Kind::Text),
-    ]);
-    for step in steps {
-        rows.push(values![
-            step.position,
-            step.state,
-            step.attempts,
-            step.started_at,
-            step.finished_at,
-            step.percent,
-            step.detail.as_deref(),
-            json_opt(step.failure.as_ref())?,
-        ]);
-    }
-    let sql = "UPDATE saga_step SET state = r.new_state, attempts = r.new_attempts, started_at = r.new_started_at, \
-               finished_at = r.new_finished_at, percent = r.new_percent, detail = r.new_detail, \
-               failure = r.new_failure FROM {rows} AS r \
-               WHERE saga_step.saga_id = $1 AND saga_step.position = r.at_position";
-    tx.execute_over(Query::over("saga_step", sql, values![saga_id], rows)).await
-}
-
 impl Store {
     /// Leases the saga that is due longest, if any: a new one, one that waits for its next attempt, or one whose holder
     /// died.
@@ -331,10 +210,5 @@ impl Store {
             tx.execute_one(Query::new("saga_step", sql, values), StoreError::NotFound { noun: "step" }).await?;
             Ok(stop)
         })
-    }
-
-    /// Writes a step's result, the next step's intent and all that changes with them, or `StaleFence` and nothing.
-    pub async fn saga_write(&self, lease: &Lease, write: &SagaWrite<'_>) -> Result<()> {
-        transaction!(self, |tx| write_in_tx(tx, lease, write).await)
     }
 }

@@ -75,7 +75,7 @@ pub use expire::{EndingCertificate, PortPool};
 pub use frozen::Restored;
 pub use heartbeat::{HeartbeatOutcome, NodeHeartbeat, Signs, Withdrawal};
 pub use idempotency::{Idempotency, Once, StoredResponse};
-pub use instance::{Changed, InstanceFilter};
+pub use instance::{Changed, InstanceFilter, Placed};
 pub use lease::{Hold, Lease, LeasedSaga, SagaWrite};
 pub use migrate::SCHEMA_VERSION;
 pub use nemordp_model::Wish;

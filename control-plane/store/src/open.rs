@@ -10,12 +10,13 @@ use std::time::{Duration, Instant};
 use nemordp_types::{Clock, Entropy, Failure, Reason};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{PgPool, SqlitePool};
+use sqlx::{Connection as _, PgPool, SqlitePool};
 use tokio::sync::Mutex;
 
 use crate::backup::beside;
 use crate::error::{Result, StoreError};
 use crate::group::{Meter, Writer};
+use crate::lease::Writes;
 use crate::migrate;
 use crate::transaction::{Reader, Tx};
 
@@ -25,6 +26,8 @@ const SQLITE_READERS: u32 = 4;
 const POSTGRES_CONNECTIONS: u32 = 16;
 /// How long a caller waits for a connection before it is told that the store is not reachable.
 pub(crate) const ACQUIRE: Duration = Duration::from_secs(10);
+/// A connection to PostgreSQL that rested longer is asked whether it still is one.
+const TESTED_AFTER: Duration = Duration::from_secs(1);
 /// Prepared statements that each connection keeps; more than the store has.
 const STATEMENTS: usize = 256;
 
@@ -46,6 +49,7 @@ struct Shared {
     entropy: Arc<dyn Entropy>,
     meter: Arc<Meter>,
     turns: Arc<Mutex<()>>,
+    writes: Writes,
     renewal: Arc<Renewal>,
     /// Held as long as the store is open, so that nobody puts another file in its place.
     _lock: Option<File>,
@@ -81,7 +85,16 @@ impl Store {
             }
         };
         let (turns, meter) = (Arc::default(), meter(&pools));
-        let store = Self(Arc::new(Shared { pools, clock, entropy, meter, turns, renewal, _lock: lock }));
+        let store = Self(Arc::new(Shared {
+            pools,
+            clock,
+            entropy,
+            meter,
+            turns,
+            writes: Writes::default(),
+            renewal,
+            _lock: lock,
+        }));
         migrate::refuse_newer(store.pools()).await?;
         Ok(store)
     }
@@ -89,7 +102,7 @@ impl Store {
     /// Over a database that somebody else keeps locked.
     pub(crate) fn over(pools: Pools, clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>) -> Self {
         let (turns, renewal, meter) = (Arc::default(), Arc::default(), meter(&pools));
-        Self(Arc::new(Shared { pools, clock, entropy, meter, turns, renewal, _lock: None }))
+        Self(Arc::new(Shared { pools, clock, entropy, meter, turns, writes: Writes::default(), renewal, _lock: None }))
     }
 
     /// Brings the schema to this version; safe to call at every start and from several replicas at once.
@@ -174,6 +187,10 @@ impl Store {
         Arc::clone(&self.0.turns)
     }
 
+    pub(crate) fn writes(&self) -> &Writes {
+        &self.0.writes
+    }
+
     pub(crate) fn pools(&self) -> &Pools {
         &self.0.pools
     }
@@ -253,7 +270,9 @@ pub(crate) async fn sqlite(path: &Path) -> Result<Pools> {
     let writer = Writer::new(options.clone().create_if_missing(true));
     drop(writer.alone().await.map_err(|error| opening(&error, &path.display()))?);
     let readers = SqlitePoolOptions::new().acquire_timeout(ACQUIRE).idle_timeout(None).max_lifetime(None);
-    let readers = readers.max_connections(SQLITE_READERS).connect_with(options.read_only(true)).await;
+    // A file of this machine cannot have gone away meanwhile.
+    let readers =
+        readers.max_connections(SQLITE_READERS).test_before_acquire(false).connect_with(options.read_only(true)).await;
     Ok(Pools::Sqlite { writer, readers: readers.map_err(|e| opening(&e, &path.display()))? })
 }
 
@@ -279,9 +298,13 @@ async fn open_postgres(url: &str, renewal: Arc<Renewal>) -> Result<Pools> {
         .statement_cache_capacity(STATEMENTS);
     let host = options.get_host().to_owned();
     let pool = PgPoolOptions::new().max_connections(POSTGRES_CONNECTIONS).acquire_timeout(ACQUIRE);
-    let pool = pool.before_acquire(move |_, meta| {
-        let keep = !renewal.is_outdated(meta.age);
-        Box::pin(async move { Ok(keep) })
+    // A question to the server before each statement would cost as much as the statement.
+    let pool = pool.test_before_acquire(false).before_acquire(move |connection, meta| {
+        let outdated = renewal.is_outdated(meta.age);
+        Box::pin(async move {
+            let fresh = meta.idle_for < TESTED_AFTER;
+            Ok(!outdated && (fresh || connection.ping().await.is_ok()))
+        })
     });
     Ok(Pools::Postgres(pool.connect_with(options).await.map_err(|e| opening(&e, &host))?))
 }

@@ -1,8 +1,11 @@
 //! Orders: reading, changing, calling off.
 
+use std::collections::BTreeSet;
+
+use jiff::Timestamp;
 use nemordp_model::{EventKind, Label, Order, OrderChange, OrderState};
 use nemordp_types::OrderId;
-use serde_json::json;
+use serde_json::{Value as Json, json};
 
 use crate::Store;
 use crate::audit::of_interest;
@@ -126,22 +129,65 @@ async fn fetch_locked(tx: &mut Tx, scope: TenantScope, id: OrderId) -> Result<Or
     order(&tx.fetch_optional(query).await?.ok_or(MISSING)?)
 }
 
-/// Changes an order as the model allows, with its event; the state that is reached already is no change.
-pub(crate) async fn change_in_tx(tx: &mut Tx, scope: TenantScope, id: OrderId, change: OrderChange) -> Result<Order> {
-    let before = fetch_locked(tx, scope, id).await?;
-    let state = before.state;
-    let after = before.change(change, tx.now)?;
-    if after.state == state {
-        return Ok(after);
+/// Several, locked in the order of their ids; one that is missing is left out.
+pub(crate) async fn fetch_locked_many(tx: &mut Tx, ids: &BTreeSet<OrderId>) -> Result<Vec<Order>> {
+    if ids.is_empty() {
+        return Ok(Vec::new());
     }
-    let sql = "UPDATE customer_order SET state = $2, failure = $3, updated_at = $4 WHERE id = $1";
-    let values = values![id, after.state, codec::json_opt(after.failure.as_ref())?, after.updated_at];
-    tx.execute_one(Query::new("customer_order", sql, values), MISSING).await?;
+    let mut wanted = Rows::new(&[("wanted", Kind::Blob)]);
+    ids.iter().for_each(|id| wanted.push(values![*id]));
+    let sql =
+        concat!("SELECT ", columns!(), " FROM customer_order WHERE id IN (SELECT wanted FROM {rows} AS r) ORDER BY id");
+    let locked = concat!(
+        "SELECT ",
+        columns!(),
+        " FROM customer_order WHERE id IN (SELECT wanted FROM {rows} AS r) ORDER BY id FOR UPDATE"
+    );
+    let query = Query::over("customer_order", sql, vec![], wanted).on_postgres(locked);
+    tx.fetch(query).await?.iter().map(order).collect()
+}
+
+/// Writes what was changed of orders.
+pub(crate) async fn update_in_tx(tx: &mut Tx, orders: impl Iterator<Item = &Order>) -> Result<()> {
+    let mut rows = Rows::new(&[
+        ("order_id", Kind::Blob),
+        ("new_state", Kind::Text),
+        ("new_failure", Kind::Text),
+        ("new_updated_at", Kind::Int),
+    ]);
+    for order in orders {
+        rows.push(values![order.id, order.state, codec::json_opt(order.failure.as_ref())?, order.updated_at]);
+    }
+    let sql = "UPDATE customer_order SET state = r.new_state, failure = r.new_failure, updated_at = r.new_updated_at \
+               FROM {rows} AS r WHERE customer_order.id = r.order_id";
+    tx.execute_over(Query::over("customer_order", sql, vec![], rows)).await
+}
+
+/// Changes an order as the model allows; gives the event of it, none when the state that is reached was there already.
+pub(crate) fn change(
+    order: &mut Order,
+    change: OrderChange,
+    now: Timestamp,
+) -> Result<Option<(EventKind, Subject, Json)>> {
+    let state = order.state;
+    *order = order.clone().change(change, now)?;
+    if order.state == state {
+        return Ok(None);
+    }
     // The operator's context stays inside.
-    let reason = after.failure.as_ref().map(|failure| json!({ "reason": failure.reason, "message": failure.message }));
-    let body = json!({ "state": after.state, "failure": reason, "external_reference": after.external_reference });
-    tx.event(EventKind::from(after.state), Subject::from(&after), body).await?;
-    Ok(after)
+    let reason = order.failure.as_ref().map(|failure| json!({ "reason": failure.reason, "message": failure.message }));
+    let body = json!({ "state": order.state, "failure": reason, "external_reference": order.external_reference });
+    Ok(Some((EventKind::from(order.state), Subject::from(&*order), body)))
+}
+
+/// The same for one order of a tenant, written with its event.
+pub(crate) async fn change_in_tx(tx: &mut Tx, scope: TenantScope, id: OrderId, wanted: OrderChange) -> Result<Order> {
+    let mut order = fetch_locked(tx, scope, id).await?;
+    if let Some(event) = change(&mut order, wanted, tx.now)? {
+        update_in_tx(tx, std::iter::once(&order)).await?;
+        tx.events(std::iter::once(event)).await?;
+    }
+    Ok(order)
 }
 
 impl Store {

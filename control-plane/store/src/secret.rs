@@ -1,5 +1,7 @@
 //! Sealed passwords, and the link that opens one once. The seal is the caller's; here lie bytes.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use nemordp_model::EventKind;
 use nemordp_types::InstanceId;
@@ -10,6 +12,7 @@ use crate::error::{Result, StoreError};
 use crate::event::Subject;
 use crate::instance;
 use crate::page::TenantScope;
+use crate::rows::{Kind, Rows};
 use crate::sql::{Query, Row, values};
 use crate::transaction::{Sql as _, Tx};
 
@@ -49,13 +52,18 @@ fn standing(row: &Row) -> Result<SecretStanding> {
     })
 }
 
-/// Keeps a new password; one from before is overwritten, and its link with it.
-pub(crate) async fn seal_in_tx(tx: &mut Tx, instance_id: InstanceId, sealed: &[u8]) -> Result<()> {
+/// Keeps new passwords; those from before are overwritten, and their links with them.
+pub(crate) async fn seal_in_tx(tx: &mut Tx, passwords: &BTreeMap<InstanceId, &[u8]>) -> Result<()> {
     let now = tx.now;
-    let sql = "INSERT INTO secret (instance_id, sealed, sealed_at) VALUES ($1, $2, $3) \
-               ON CONFLICT (instance_id) DO UPDATE SET sealed = excluded.sealed, sealed_at = excluded.sealed_at, \
-               revealed_at = NULL, link_sha256 = NULL, link_expires_at = NULL";
-    tx.execute(Query::new("secret", sql, values![instance_id, sealed, now])).await.map(|_| ())
+    let mut rows = Rows::new(&[("of_instance", Kind::Blob), ("new_sealed", Kind::Blob)]);
+    for (instance_id, sealed) in passwords {
+        rows.push(values![*instance_id, *sealed]);
+    }
+    // Without a WHERE, SQLite takes ON for the beginning of a join's condition.
+    let sql = "INSERT INTO secret (instance_id, sealed, sealed_at) SELECT of_instance, new_sealed, $1 FROM {rows} AS r \
+               WHERE 1 = 1 ON CONFLICT (instance_id) DO UPDATE SET sealed = excluded.sealed, \
+               sealed_at = excluded.sealed_at, revealed_at = NULL, link_sha256 = NULL, link_expires_at = NULL";
+    tx.execute_over(Query::over("secret", sql, values![now], rows)).await
 }
 
 /// Forgets a password and its link.

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use nemordp_model::{Instance, OrderChange};
 use nemordp_providers::{Change, Pace, Place, apply};
-use nemordp_store::{Effect, Hold, Lease, SagaWrite, StoreError, TenantScope};
+use nemordp_store::{Effect, Hold, Lease, Placed, SagaWrite, StoreError};
 use nemordp_types::node::NodeAvailability;
 use nemordp_types::operation::Operation;
 use nemordp_types::template::RdpSecurity;
@@ -60,10 +60,9 @@ pub struct Work<'a> {
 /// When the store cannot be read.
 pub async fn subject(tools: &Tools, lease: &Lease) -> Result<(Instance, Place, bool), StoreError> {
     let (id, _) = lease.instance.ok_or(StoreError::NotFound { noun: "instance" })?;
-    let instance = tools.store.instance_fetch(TenantScope::All, id).await?;
-    let node = tools.store.node_fetch(instance.node_id).await?;
-    let fenced = node.availability == NodeAvailability::Fenced;
-    Ok((instance, Place { node: node.id, address: node.agent_address }, fenced))
+    let Placed { instance, agent_address, availability } = tools.store.instance_fetch_placed(id).await?;
+    let place = Place { node: instance.node_id, address: agent_address };
+    Ok((instance, place, availability == NodeAvailability::Fenced))
 }
 
 /// What a step brings about whose node is off, where it counts as done all the same: what is wanted holds there until it is

@@ -10,6 +10,7 @@ on_both_stores! {
     eight_replicas_lease_each_saga_once
     whoever_lost_the_lease_changes_nothing
     a_step_and_its_effects_are_one_write
+    writes_that_come_together_share_a_transaction_and_no_fate
     a_saga_that_waits_is_due_at_its_time
     a_cancelled_order_tells_its_saga
     a_stuck_saga_waits_for_a_human
@@ -104,6 +105,58 @@ async fn a_step_and_its_effects_are_one_write(world: &World) {
     }
     assert_eq!(world.count_events("order.provisioning").await, 0, "an event of a write that was refused");
     assert_eq!(world.store.saga_write(&lease, &good).await, Err(StoreError::StaleFence));
+}
+
+async fn writes_that_come_together_share_a_transaction_and_no_fate(world: &World) {
+    let node = world.node("a", 1, 20, 30).await;
+    let mut sagas = Vec::new();
+    for _ in 0..12 {
+        let accepted = world.accept(node).await.unwrap();
+        sagas.push((claim(world, "r1").await, accepted));
+    }
+    let effects: Vec<Vec<Effect>> = sagas
+        .iter()
+        .map(|(_, accepted)| {
+            let (order_id, instance_id) = (accepted.order.id, accepted.instance.id);
+            let provision = Effect::Order { order_id, change: OrderChange::Provision };
+            vec![provision, Effect::PinCertificate { instance_id, sha256: [7; 32] }]
+        })
+        .collect();
+    let all = |step: u32, leases: Vec<Lease>, effects: Vec<Vec<Effect>>| async move {
+        let each = leases.iter().zip(&effects).map(|(lease, effects)| async move {
+            let write = SagaWrite { step, ..write(SagaStatus::Running, Hold::Keep(10 * SECOND), effects) };
+            world.store.saga_write(lease, &write).await
+        });
+        futures::future::join_all(each).await
+    };
+    let mut leases: Vec<Lease> = sagas.iter().map(|(lease, _)| lease.clone()).collect();
+    leases[3].fence = nemordp_types::Fence(leases[3].fence.0 + 1);
+    let before = world.store.effort().transactions;
+    let outcomes = all(1, leases.clone(), effects.clone()).await;
+    assert!(world.store.effort().transactions < before + 12, "none was shared");
+    for (index, outcome) in outcomes.into_iter().enumerate() {
+        assert_eq!(outcome, if index == 3 { Err(StoreError::StaleFence) } else { Ok(()) }, "{index}");
+    }
+    for (index, (lease, accepted)) in sagas.iter().enumerate() {
+        let saga = world.store.saga_fetch(TenantScope::All, lease.saga_id).await.unwrap();
+        let pin =
+            world.store.instance_fetch(TenantScope::All, accepted.instance.id).await.unwrap().rdp_certificate_sha256;
+        assert_eq!((saga.step, pin), if index == 3 { (0, None) } else { (1, Some([7; 32])) }, "{index}");
+    }
+    assert_eq!(world.count_events("order.provisioning").await, 11);
+
+    // What the model refuses is one saga's own affair.
+    let mut effects = vec![Vec::new(); 12];
+    effects[5] = vec![Effect::InstanceDeleted { instance_id: sagas[5].1.instance.id }];
+    for (index, outcome) in all(2, leases, effects).await.into_iter().enumerate() {
+        match index {
+            3 => assert_eq!(outcome, Err(StoreError::StaleFence)),
+            5 => assert!(matches!(outcome, Err(StoreError::Refused(_))), "{outcome:?}"),
+            _ => assert_eq!(outcome, Ok(()), "{index}"),
+        }
+    }
+    let step = |index: usize| world.store.saga_fetch(TenantScope::All, sagas[index].0.saga_id);
+    assert_eq!((step(5).await.unwrap().step, step(6).await.unwrap().step), (1, 2));
 }
 
 async fn a_saga_that_waits_is_due_at_its_time(world: &World) {
