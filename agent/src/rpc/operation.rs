@@ -47,8 +47,7 @@ async fn ended(mut shown: watch::Receiver<Operation>, wait_ms: u32) -> Operation
     let over = shown.wait_for(|operation| operation.state != OperationState::Running);
     // One that is forgotten meanwhile is told as it was last.
     drop(timeout(wait, over).await);
-    let operation = shown.borrow().clone();
-    operation
+    shown.borrow().clone()
 }
 
 fn unknown() -> Failure {
