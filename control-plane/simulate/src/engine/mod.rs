@@ -1,5 +1,6 @@
 //! Our own placement: what is left must stay useful, lives that end together lie together, dear slots are not given away.
 
+mod balance;
 mod classes;
 mod migrate;
 mod mix;
@@ -10,6 +11,7 @@ mod waste;
 use crate::amounts::{Amounts, DIMENSIONS, GPU};
 use crate::fleet::{Fleet, NodeIndex, Placed, Slot};
 use crate::strategy::{Cause, Decision, Ended, Order, Strategy};
+use balance::Balance;
 use classes::Classes;
 use mix::Mix;
 use ordered::Ordered;
@@ -78,6 +80,7 @@ pub struct Engine {
     lifetimes: Lifetimes,
     mix: Mix,
     waste: Waste,
+    balance: Balance,
     reserve: Reserve,
     /// For each node: when the last of its orders is expected to end, and since when its oldest lies there.
     exits: Vec<(f64, f64)>,
@@ -93,6 +96,9 @@ impl Engine {
         let mix = Mix::new(plans);
         let mut waste = Waste::new(fleet);
         waste.expect(mix.weighed());
+        let mut balance = Balance::new(fleet);
+        balance.expect(waste.expected());
+        balance.follow();
         let lookup = match lifetimes {
             Lifetimes::None => Lookup::Classes(Classes::new(fleet, |index| waste.shape(index))),
             Lifetimes::Noisy | Lifetimes::Exact => Lookup::Scan,
@@ -101,6 +107,7 @@ impl Engine {
             weights: Weights::of(lifetimes, waste.share(fleet)),
             lifetimes,
             waste,
+            balance,
             reserve: Reserve::new(plans),
             mix,
             exits: vec![(0.0, f64::INFINITY); fleet.nodes().len()],
@@ -114,6 +121,7 @@ impl Engine {
         let node = fleet.node(index);
         let after = node.free.minus(order.amounts);
         let mut score = self.waste.gradient(index, node.free, after)
+            + self.balance.gradient(self.waste.shape(index), node.capacity, node.free, after)
             + beside_waste(self.weights, &self.reserve, node.capacity, node.free, after);
         if self.lifetimes != Lifetimes::None && order.ends_at.is_finite() {
             score += self.alignment(fleet, index, order);
@@ -140,11 +148,14 @@ impl Engine {
         self.choose_lookup(fleet, order);
         match &mut self.lookup {
             Lookup::Classes(classes) => {
-                let (weights, reserve, waste) = (self.weights, &self.reserve, &mut self.waste);
+                let (weights, reserve, waste, balance) = (self.weights, &self.reserve, &mut self.waste, &self.balance);
                 let flavour = usize::try_from(order.flavour).unwrap_or(usize::MAX);
                 classes.best(flavour, order.amounts, &mut |shape, after, free| {
                     let gradient = f64::from(waste.of(shape, after) - waste.of(shape, free));
-                    gradient + beside_waste(weights, reserve, waste.capacity(shape), free, after)
+                    let capacity = waste.capacity(shape);
+                    gradient
+                        + balance.gradient(shape, capacity, free, after)
+                        + beside_waste(weights, reserve, capacity, free, after)
                 })
             }
             Lookup::Ordered(ordered) => ordered.best(fleet, order.amounts),
@@ -223,9 +234,11 @@ impl Strategy for Engine {
         let mixed = self.mix.note(order.flavour, order.amounts);
         if mixed {
             self.waste.expect(self.mix.weighed());
+            self.balance.expect(self.waste.expected());
             self.weights = Weights::of(self.lifetimes, self.waste.share(fleet));
         }
-        if (new || mixed)
+        let turned = self.balance.follow();
+        if (new || mixed || turned)
             && let Lookup::Classes(classes) = &mut self.lookup
         {
             classes.rescore();
@@ -234,6 +247,7 @@ impl Strategy for Engine {
 
     fn placed(&mut self, fleet: &Fleet, slot: Slot) {
         let placed = fleet.placed(slot);
+        self.balance.placed(placed.amounts);
         let (exit, oldest) = &mut self.exits[placed.node];
         if placed.ends_at.is_finite() {
             *exit = exit.max(placed.ends_at);
@@ -244,6 +258,9 @@ impl Strategy for Engine {
 
     fn removed(&mut self, fleet: &Fleet, placed: &Placed) {
         let node = fleet.node(placed.node);
+        if node.up {
+            self.balance.removed(placed.amounts);
+        }
         let (exit, oldest) = self.exits[placed.node];
         if self.lifetimes != Lifetimes::None && (placed.ends_at >= exit || placed.since <= oldest) {
             let orders = node.orders.iter().map(|slot| fleet.placed(*slot));
@@ -257,6 +274,7 @@ impl Strategy for Engine {
     }
 
     fn turned(&mut self, fleet: &Fleet, node: NodeIndex) {
+        self.balance.turned(fleet, node);
         self.changed(fleet, node);
     }
 

@@ -11,7 +11,7 @@ use crate::fleet::{Fleet, NodeIndex};
 const REMEMBERED: usize = 1 << 20;
 
 /// A node is large when the mean order takes less than this share of it.
-const LARGE_NODE: f64 = 0.025;
+pub(super) const LARGE_NODE: f64 = 0.025;
 
 /// Multiplies and rotates: states are few and nobody chooses them to collide.
 #[derive(Default)]
@@ -88,6 +88,12 @@ impl Waste {
         self.now.fill(f32::NAN);
     }
 
+    /// The distinct capacities, each with the share that a mean order takes of it and with the mix as it weighs it.
+    pub(super) fn expected(&self) -> impl Iterator<Item = (Amounts, f64, &[(Amounts, f64)])> {
+        let shapes = self.shapes.iter().zip(&self.weighed);
+        shapes.map(|(capacity, weighed)| (*capacity, mean_share(*capacity, &self.mix), weighed.as_slice()))
+    }
+
     /// The share of a node that an order of the expected mix takes, in the amount of which it takes most, on average over the
     /// nodes.
     pub(super) fn share(&self, fleet: &Fleet) -> f64 {
@@ -129,7 +135,7 @@ impl Waste {
 }
 
 /// What these amounts take of a node, in the thing of which they take most.
-fn share(capacity: Amounts, amounts: Amounts) -> f64 {
+pub(super) fn share(capacity: Amounts, amounts: Amounts) -> f64 {
     let sold = (0..GPU).filter(|d| capacity.0[*d] > 0);
     sold.map(|d| f64::from(amounts.0[d]) / f64::from(capacity.0[d])).fold(0.0, f64::max).min(1.0)
 }
