@@ -1,11 +1,15 @@
 //! The nodes of a simulation and the orders that lie on them, by index.
 
 use crate::amounts::Amounts;
+use crate::strategy::Order;
 
 /// Index of a node.
 pub type NodeIndex = usize;
 /// Index of an order that lies somewhere; used again after it has left.
 pub type Slot = usize;
+
+/// A customer, by the caller's numbers.
+pub type Tenant = u32;
 
 /// An order that lies on a node.
 #[derive(Debug, Clone, Copy)]
@@ -20,6 +24,8 @@ pub struct Placed {
     pub since: f64,
     /// When it is expected to leave, seconds; infinite when nothing is known.
     pub ends_at: f64,
+    /// Whose it is; nothing when nothing is known.
+    pub tenant: Option<Tenant>,
     /// Position in its node's list.
     position: usize,
 }
@@ -81,12 +87,13 @@ impl Fleet {
         node.up && amounts.fits(node.free)
     }
 
-    /// Lays an order on a node that takes it.
-    pub fn place(&mut self, index: NodeIndex, amounts: Amounts, flavour: u32, since: f64, ends_at: f64) -> Slot {
+    /// Lays an order on a node that takes it; `since` is when it came, which is earlier than now when it lay elsewhere.
+    pub fn place(&mut self, index: NodeIndex, order: &Order, since: f64) -> Slot {
+        let Order { amounts, flavour, ends_at, tenant, .. } = *order;
         let node = &mut self.nodes[index];
         debug_assert!(node.up && amounts.fits(node.free), "placed without room");
         node.free = node.free.minus(amounts);
-        let placed = Placed { node: index, amounts, flavour, since, ends_at, position: node.orders.len() };
+        let placed = Placed { node: index, amounts, flavour, since, ends_at, tenant, position: node.orders.len() };
         let slot = match self.vacant.pop() {
             Some(slot) => {
                 self.placed[slot] = placed;

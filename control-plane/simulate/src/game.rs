@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use crate::amounts::Amounts;
 use crate::engine::Lifetimes;
-use crate::fleet::{Fleet, NodeIndex, Slot};
+use crate::fleet::{Fleet, NodeIndex, Slot, Tenant};
 use crate::message::{ArriveMessage, FleetMessage};
 use crate::strategy::{Cause, Order, Strategy};
 use crate::world::{Budget, Outcome, World};
@@ -45,6 +45,7 @@ pub struct Game {
     nodes: HashMap<String, NodeIndex>,
     plans: HashMap<String, (Amounts, f64)>,
     flavours: HashMap<(Amounts, u64), u32>,
+    tenants: HashMap<String, Tenant>,
     orders: HashMap<String, Known>,
     /// The id of what lies in each slot.
     owners: Vec<String>,
@@ -85,6 +86,7 @@ impl Game {
             nodes,
             plans,
             flavours: HashMap::new(),
+            tenants: HashMap::new(),
             orders: HashMap::new(),
             owners: Vec::new(),
             lifetimes,
@@ -132,7 +134,8 @@ impl Game {
         let flavour = *self.flavours.entry((amounts, price.to_bits())).or_insert(next);
         let known = if self.lifetimes == Lifetimes::None { None } else { message.ends_at };
         let ends_at = known.unwrap_or(f64::INFINITY);
-        let order = Order { amounts, flavour, now: self.now, ends_at, overflow_per_hour: price };
+        let tenant = message.tenant.as_ref().map(|tenant| self.tenant(tenant));
+        let order = Order { amounts, flavour, now: self.now, ends_at, overflow_per_hour: price, tenant };
         match self.world.arrive(&order) {
             Outcome::Overflowed(cause) => {
                 self.orders.insert(id, Known { place: Place::Cloud(order), price });
@@ -158,6 +161,15 @@ impl Game {
             None if message.amounts.is_given() => Some((message.amounts.demand()?, price.unwrap_or(0.0))),
             None => None,
         }
+    }
+
+    fn tenant(&mut self, id: &str) -> Tenant {
+        if let Some(known) = self.tenants.get(id) {
+            return *known;
+        }
+        let next = Tenant::try_from(self.tenants.len()).unwrap_or(Tenant::MAX);
+        self.tenants.insert(id.to_owned(), next);
+        next
     }
 
     fn own(&mut self, slot: Slot, id: &str) {

@@ -94,6 +94,9 @@ pub struct ArriveMessage {
     /// When it is said to end, seconds.
     #[serde(deserialize_with = "number")]
     pub ends_at: Option<f64>,
+    /// Whose it is: any value, equal for orders of the same customer.
+    #[serde(deserialize_with = "any")]
+    pub tenant: Option<String>,
 }
 
 /// An order that ends.
@@ -153,4 +156,10 @@ fn whole(value: f64) -> u32 {
 /// A number, or null.
 fn number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<f64>, D::Error> {
     Option::<f64>::deserialize(deserializer)
+}
+
+/// Any value by how it is written, or null.
+fn any<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    let value = serde_json::Value::deserialize(deserializer)?;
+    Ok(if value.is_null() { None } else { Some(value.to_string()) })
 }

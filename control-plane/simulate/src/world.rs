@@ -101,7 +101,7 @@ impl World {
     }
 
     fn place(&mut self, order: &Order, node: NodeIndex) -> Slot {
-        let slot = self.fleet.place(node, order.amounts, order.flavour, order.now, order.ends_at);
+        let slot = self.fleet.place(node, order, order.now);
         self.strategy.placed(&self.fleet, slot);
         slot
     }
@@ -153,10 +153,11 @@ impl World {
                 now,
                 ends_at: lay.ends_at,
                 overflow_per_hour: price(was),
+                tenant: lay.tenant,
             };
             let now = match self.decide(&order, 0) {
                 Decision::Place { node, .. } => {
-                    let slot = self.fleet.place(node, lay.amounts, lay.flavour, lay.since, lay.ends_at);
+                    let slot = self.fleet.place(node, &order, lay.since);
                     self.strategy.placed(&self.fleet, slot);
                     Ok(slot)
                 }

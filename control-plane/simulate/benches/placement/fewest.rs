@@ -69,6 +69,7 @@ fn hosts(trace: &Trace, moments: &[(f64, bool, usize)], capacity: Amounts, nodes
             now,
             ends_at: told(arrival, lifetimes, index),
             overflow_per_hour: 0.0,
+            tenant: Some(arrival.batch),
         };
         match world.arrive(&order) {
             Outcome::Placed { slot, .. } => slots[index] = slot,

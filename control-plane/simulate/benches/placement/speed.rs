@@ -51,7 +51,7 @@ impl Load {
             let vcpu = 1 + self.dice.below(16);
             (Amounts([vcpu, vcpu * (1_024 + self.dice.below(6_000)), 10 + self.dice.below(200), 0]), self.flavours)
         };
-        Order { amounts, flavour, now: 0.0, ends_at: f64::INFINITY, overflow_per_hour: 0.0 }
+        Order { amounts, flavour, now: 0.0, ends_at: f64::INFINITY, overflow_per_hour: 0.0, tenant: None }
     }
 
     /// Removes one at random, so that the fleet stays as full as it is, and gives the next order.

@@ -6,6 +6,7 @@ mod migrate;
 mod mix;
 mod ordered;
 mod reserve;
+mod tenants;
 mod waste;
 
 use crate::amounts::{Amounts, DIMENSIONS, GPU};
@@ -16,6 +17,7 @@ use classes::Classes;
 use mix::Mix;
 use ordered::Ordered;
 use reserve::Reserve;
+use tenants::Tenants;
 use waste::Waste;
 
 /// What is known of when orders end.
@@ -41,6 +43,8 @@ pub struct Weights {
     pub shorter: f64,
     /// Whole slots of a dear plan that would be lost.
     pub dear: f64,
+    /// The share of a node that an order takes on average, as far as weights follow it.
+    pub share: f64,
 }
 
 impl Weights {
@@ -54,7 +58,7 @@ impl Weights {
             Lifetimes::Noisy => (0.1, 2.5 * share, 0.6 * share),
             Lifetimes::Exact => (0.1, 0.8 * share, 0.8 * share),
         };
-        Self { fit, longer, shorter, dear: 10.0 }
+        Self { fit, longer, shorter, dear: 10.0, share }
     }
 }
 
@@ -81,6 +85,7 @@ pub struct Engine {
     mix: Mix,
     waste: Waste,
     balance: Balance,
+    tenants: Tenants,
     reserve: Reserve,
     /// For each node: when the last of its orders is expected to end, and since when its oldest lies there.
     exits: Vec<(f64, f64)>,
@@ -99,6 +104,8 @@ impl Engine {
         let mut balance = Balance::new(fleet);
         balance.expect(waste.expected());
         balance.follow();
+        let mut tenants = Tenants::new(fleet);
+        tenants.expect(waste.expected());
         let lookup = match lifetimes {
             Lifetimes::None => Lookup::Classes(Classes::new(fleet, |index| waste.shape(index))),
             Lifetimes::Noisy | Lifetimes::Exact => Lookup::Scan,
@@ -108,6 +115,7 @@ impl Engine {
             lifetimes,
             waste,
             balance,
+            tenants,
             reserve: Reserve::new(plans),
             mix,
             exits: vec![(0.0, f64::INFINITY); fleet.nodes().len()],
@@ -123,7 +131,9 @@ impl Engine {
         let mut score = self.waste.gradient(index, node.free, after)
             + self.balance.gradient(self.waste.shape(index), node.capacity, node.free, after)
             + beside_waste(self.weights, &self.reserve, node.capacity, node.free, after);
-        if self.lifetimes != Lifetimes::None && order.ends_at.is_finite() {
+        if self.lifetimes == Lifetimes::None {
+            score += self.tenants.strangeness(index, self.waste.shape(index), order, self.weights.share);
+        } else if order.ends_at.is_finite() {
             score += self.alignment(fleet, index, order);
         }
         score
@@ -146,6 +156,9 @@ impl Engine {
 
     fn best(&mut self, fleet: &Fleet, order: &Order) -> Option<NodeIndex> {
         self.choose_lookup(fleet, order);
+        if self.lifetimes == Lifetimes::None && self.tenants.matter(order) && fleet.nodes().len() <= SCAN_MAX {
+            return self.scan(fleet, order);
+        }
         match &mut self.lookup {
             Lookup::Classes(classes) => {
                 let (weights, reserve, waste, balance) = (self.weights, &self.reserve, &mut self.waste, &self.balance);
@@ -235,6 +248,7 @@ impl Strategy for Engine {
         if mixed {
             self.waste.expect(self.mix.weighed());
             self.balance.expect(self.waste.expected());
+            self.tenants.expect(self.waste.expected());
             self.weights = Weights::of(self.lifetimes, self.waste.share(fleet));
         }
         let turned = self.balance.follow();
@@ -248,6 +262,7 @@ impl Strategy for Engine {
     fn placed(&mut self, fleet: &Fleet, slot: Slot) {
         let placed = fleet.placed(slot);
         self.balance.placed(placed.amounts);
+        self.tenants.placed(fleet.node(placed.node).capacity, placed);
         let (exit, oldest) = &mut self.exits[placed.node];
         if placed.ends_at.is_finite() {
             *exit = exit.max(placed.ends_at);
@@ -258,6 +273,7 @@ impl Strategy for Engine {
 
     fn removed(&mut self, fleet: &Fleet, placed: &Placed) {
         let node = fleet.node(placed.node);
+        self.tenants.removed(node.capacity, placed);
         if node.up {
             self.balance.removed(placed.amounts);
         }

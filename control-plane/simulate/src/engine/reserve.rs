@@ -218,8 +218,14 @@ mod tests {
     fn a_demand_that_never_came_holds_nothing() {
         let fleet = Fleet::new([Amounts([8, 16, 0, 1])]);
         let reserve = Reserve::new(&[(Amounts([8, 16, 0, 1]), 1.0)]);
-        let order =
-            Order { amounts: Amounts([2, 4, 0, 0]), flavour: 0, now: 0.0, ends_at: 3_600.0, overflow_per_hour: 0.01 };
+        let order = Order {
+            amounts: Amounts([2, 4, 0, 0]),
+            flavour: 0,
+            now: 0.0,
+            ends_at: 3_600.0,
+            overflow_per_hour: 0.01,
+            tenant: None,
+        };
         assert!(!reserve.forbids(&fleet, 0, &order));
     }
 
@@ -228,7 +234,14 @@ mod tests {
         let dear = Amounts([8, 16, 0, 1]);
         let fleet = Fleet::new([dear]);
         let mut reserve = Reserve::new(&[(dear, 1.0)]);
-        let gpu = |now: f64| Order { amounts: dear, flavour: 0, now, ends_at: f64::INFINITY, overflow_per_hour: 1.0 };
+        let gpu = |now: f64| Order {
+            amounts: dear,
+            flavour: 0,
+            now,
+            ends_at: f64::INFINITY,
+            overflow_per_hour: 1.0,
+            tenant: None,
+        };
         for hour in 0..20u32 {
             let now = f64::from(hour) * 3_600.0;
             reserve.arrived(&gpu(now));
@@ -241,6 +254,7 @@ mod tests {
             now,
             ends_at: now + 36_000.0,
             overflow_per_hour: price,
+            tenant: None,
         };
         assert!(reserve.forbids(&fleet, 0, &cheap(0.000_1)));
         assert!(!reserve.forbids(&fleet, 0, &cheap(5.0)));

@@ -3,7 +3,7 @@
 pub mod peers;
 
 use crate::amounts::Amounts;
-use crate::fleet::{Fleet, NodeIndex, Placed, Slot};
+use crate::fleet::{Fleet, NodeIndex, Placed, Slot, Tenant};
 
 /// An order that asks for a place.
 #[derive(Debug, Clone, Copy)]
@@ -18,6 +18,8 @@ pub struct Order {
     pub ends_at: f64,
     /// What an hour of it costs on a cloud.
     pub overflow_per_hour: f64,
+    /// Whose it is; nothing when nothing is said.
+    pub tenant: Option<Tenant>,
 }
 
 /// An order's whole life.
