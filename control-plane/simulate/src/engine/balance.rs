@@ -11,7 +11,7 @@ use crate::fleet::{Fleet, NodeIndex};
 use super::waste::{LARGE_NODE, share};
 
 /// What a share of a node that lies askew counts, beside a share that is useless.
-const WEIGHT: f64 = 4.0;
+const WEIGHT: f64 = 2.0;
 /// So much of the demand must lie on either side of a node's own proportion; else one amount is always sold out first, and
 /// nothing is gained by keeping the other beside it.
 const EITHER_SIDE: f64 = 0.05;
@@ -101,9 +101,14 @@ impl Balance {
         true
     }
 
+    /// Whether the room of nodes of this capacity is kept in proportion.
+    pub(super) fn counts(&self, shape: usize) -> bool {
+        self.counts.get(shape).copied().unwrap_or(false)
+    }
+
     /// By how much more a node's room would lie askew.
     pub(super) fn gradient(&self, shape: usize, capacity: Amounts, free: Amounts, after: Amounts) -> f64 {
-        if !self.counts.get(shape).copied().unwrap_or(false) {
+        if !self.counts(shape) {
             return 0.0;
         }
         let part = |amounts: Amounts, d: usize| f64::from(amounts.0[d]) / f64::from(capacity.0[d].max(1));

@@ -124,23 +124,31 @@ impl Engine {
         }
     }
 
+    /// The weights on nodes of one of the distinct capacities. Where orders are small beside the node and room is kept in
+    /// proportion, ends do not matter: a node is never empty, and every hole is filled.
+    fn weights(&self, shape: usize) -> Weights {
+        if self.balance.counts(shape) { Weights::of(Lifetimes::None, self.weights.share) } else { self.weights }
+    }
+
     /// How bad it is to have these amounts on this node; the least is the best.
     fn score(&mut self, fleet: &Fleet, index: NodeIndex, order: &Order) -> f64 {
         let node = fleet.node(index);
+        let shape = self.waste.shape(index);
+        let weights = self.weights(shape);
         let after = node.free.minus(order.amounts);
         let mut score = self.waste.gradient(index, node.free, after)
-            + self.balance.gradient(self.waste.shape(index), node.capacity, node.free, after)
-            + beside_waste(self.weights, &self.reserve, node.capacity, node.free, after);
+            + self.balance.gradient(shape, node.capacity, node.free, after)
+            + beside_waste(weights, &self.reserve, node.capacity, node.free, after);
         if self.lifetimes == Lifetimes::None {
-            score += self.tenants.strangeness(index, self.waste.shape(index), order, self.weights.share);
+            score += self.tenants.strangeness(index, shape, order, weights.share);
         } else if order.ends_at.is_finite() {
-            score += self.alignment(fleet, index, order);
+            score += self.alignment(fleet, index, order, weights);
         }
         score
     }
 
     /// How badly the ends fit together: a node is free for something large only when the last of its orders has left.
-    fn alignment(&self, fleet: &Fleet, index: NodeIndex, order: &Order) -> f64 {
+    fn alignment(&self, fleet: &Fleet, index: NodeIndex, order: &Order, weights: Weights) -> f64 {
         let (exit, oldest) = self.exits[index];
         let own = (order.ends_at - order.now).max(0.0) / 3_600.0;
         let node = if fleet.node(index).orders.is_empty() {
@@ -151,7 +159,7 @@ impl Engine {
             // Past its estimate: what has lasted long lasts as long again.
             (order.now - oldest).max(0.0) / 3_600.0
         };
-        self.weights.longer * (own - node).max(0.0).ln_1p() + self.weights.shorter * (node - own).max(0.0).ln_1p()
+        weights.longer * (own - node).max(0.0).ln_1p() + weights.shorter * (node - own).max(0.0).ln_1p()
     }
 
     fn best(&mut self, fleet: &Fleet, order: &Order) -> Option<NodeIndex> {
