@@ -305,3 +305,27 @@ fn moves_make_room_for_a_blocked_order() {
     let last: Value = serde_json::from_str(answers.last().unwrap()).unwrap();
     assert_eq!(last["migrate"].as_array().unwrap().len(), 1, "{answers:?}");
 }
+
+#[test]
+fn a_stranger_goes_elsewhere_where_the_largest_plan_needs_most_of_a_node() {
+    let fleet = r#"{"fleet":{"nodes":[{"id":"n1","vcpu":24,"mem_mib":65536},{"id":"n2","vcpu":24,"mem_mib":65536}],
+        "plans":[{"id":"small","vcpu":2,"mem_mib":4096},{"id":"large","vcpu":16,"mem_mib":49152}]}}"#;
+    let lies_with_others = |tenant: &str| {
+        let mut input = fleet.replace('\n', "");
+        // The second node is the emptier one: nothing but whose orders lie there speaks for it.
+        for (order, tenant, plan) in
+            [("a", "1", "small"), ("b", "1", "small"), ("c", "1", "large"), ("d", "2", "large")]
+        {
+            input +=
+                &format!("\n{{\"t\":1,\"arrive\":{{\"order\":\"{order}\",\"plan\":\"{plan}\",\"tenant\":{tenant}}}}}");
+        }
+        input += &format!("\n{{\"t\":2,\"arrive\":{{\"order\":\"e\",\"plan\":\"small\",\"tenant\":{tenant}}}}}\n");
+        let (answers, result) = game(&input);
+        result.unwrap();
+        answers[1] == *answers.last().unwrap()
+    };
+    // Equal values are one customer, whatever they are.
+    assert!(lies_with_others("1"));
+    assert!(!lies_with_others("2"));
+    assert!(lies_with_others("null"));
+}
