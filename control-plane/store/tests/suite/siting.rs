@@ -16,6 +16,7 @@ on_both_stores! {
     a_burst_never_puts_two_that_stand_apart_on_one_node
     placers_that_race_never_put_two_that_stand_apart_on_one_node
     nobody_joins_one_that_stands_apart
+    placers_that_race_never_join_one_that_stands_apart
     the_database_itself_keeps_them_apart
     equal_names_of_two_tenants_do_not_meet
     a_move_keeps_group_and_labels
@@ -189,6 +190,30 @@ async fn nobody_joins_one_that_stands_apart(world: &World) {
     assert_eq!(asked(BTreeSet::from([key.clone()])).await, 2);
     assert_eq!(asked(BTreeSet::from([GroupKey { name: label("other"), ..key }])).await, 0);
     assert_eq!(asked(BTreeSet::new()).await, 0);
+}
+
+/// The index knows nothing of those that do not stand apart: here only the node's row is between them.
+async fn placers_that_race_never_join_one_that_stands_apart(world: &World) {
+    let nodes = [world.node("a", 1, 60, 90).await, world.node("b", 2, 60, 90).await];
+    let mut seen = BTreeSet::new();
+    for round in 0..8 {
+        let group = label(&format!("round-{round}"));
+        let placers = (0..8usize).map(|placer| {
+            let affinity = if placer % 2 == 0 { Affinity::Apart } else { Affinity::Any };
+            let siting = Siting { group: Some(group.clone()), affinity, ..Siting::default() };
+            let order = sited(world, nodes[(placer / 2) % 2], siting);
+            async move { world.store.order_accept(&order, None).await }
+        });
+        for outcome in futures::future::join_all(placers).await {
+            assert!(matches!(outcome, Ok(_) | Err(StoreError::Raced)), "{outcome:?}");
+        }
+        let key = GroupKey { tenant: world.tenant, name: group };
+        for there in members(world).await.values().filter_map(|groups| groups.get(&key)) {
+            assert!(!there.apart || there.count == 1, "{there:?}");
+            seen.insert(there.apart);
+        }
+    }
+    assert!(!seen.is_empty());
 }
 
 async fn the_database_itself_keeps_them_apart(world: &World) {
