@@ -97,10 +97,11 @@ async fn a_question_about_another_fleet_is_answered_and_changes_nothing() {
 #[tokio::test]
 async fn a_blocked_order_is_told_which_moves_would_make_room() {
     let plane = Plane::start().await;
-    let first = plane.stocked().await;
+    plane.stocked().await;
     plane.node("node-2").await.beat(&plane).await;
     let (_, lodger) = plane.delivered("a").await;
-    let node = format!("/v1/nodes/{}", first.node_id);
+    let lies = plane.get(&format!("/v1/instances/{lodger}")).await.expect(200)["node_id"].clone();
+    let node = format!("/v1/nodes/{}", lies.as_str().unwrap());
     // One instance on each node: neither has room for a plan that takes a whole one.
     plane.post(&format!("{node}/cordon"), "x", &json!({})).await.expect(200);
     let (_, other) = plane.delivered("b").await;
