@@ -45,7 +45,8 @@ try-down: ## Stop what `make try` started and remove it; ends by saying what is 
 test: setup-build setup-live setup-test ## Install what the tests need and run them all, the live ones included
 	$(CARGO) fmt --all --check
 	$(CARGO) build --workspace --bins
-	@$(TEMPLATE)
+	@{ $(TEMPLATE); } & template=$$!; status=0; \
+	  $(CARGO) test --workspace --no-run --quiet || status=$$?; wait $$template || status=$$?; exit $$status
 	$(WITH_TEMPLATE); \
 	  mkdir -p target; status=0; $(CARGO) test --workspace --no-fail-fast 2>&1 | tee target/test.log || status=$$?; \
 	  if test $$status != 0; then echo "=== what failed"; \

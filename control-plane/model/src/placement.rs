@@ -14,6 +14,7 @@ mod explain;
 mod fragment;
 mod make_room;
 mod overflow;
+mod proportion;
 mod refusal;
 mod request;
 mod reserve;
@@ -41,6 +42,7 @@ pub use snapshot::{
 };
 pub use whatif::{Change, WhatIf, changed, what_if};
 
+use proportion::Proportion;
 use reserve::Reserves;
 
 /// The choice.
@@ -60,11 +62,11 @@ pub struct Placement {
 /// # Errors
 /// The reason against each node, when none takes the request.
 pub fn place(request: &PlacementRequest, snapshot: &FleetSnapshot) -> Result<Placement, Refusals> {
-    let reserves = Reserves::of(request, snapshot);
+    let around = Surroundings::of(request, snapshot);
     let mut refusals = Refusals::default();
     let mut best: Option<(u64, NodeId)> = None;
     for node in &snapshot.nodes {
-        match verdict(request, snapshot, &reserves, node) {
+        match verdict(request, snapshot, &around, node) {
             Verdict::Scored(terms) => {
                 let candidate = (terms.total(), node.id);
                 best = Some(best.map_or(candidate, |best| best.min(candidate)));
@@ -78,17 +80,29 @@ pub fn place(request: &PlacementRequest, snapshot: &FleetSnapshot) -> Result<Pla
     }
 }
 
+/// What bears on a request and is the same for every node of its region: found once, however many nodes are looked at.
+struct Surroundings<'s> {
+    reserves: Reserves<'s>,
+    proportion: Proportion<'s>,
+}
+
+impl<'s> Surroundings<'s> {
+    fn of(request: &PlacementRequest, snapshot: &'s FleetSnapshot) -> Self {
+        Self { reserves: Reserves::of(request, snapshot), proportion: Proportion::of(request, snapshot) }
+    }
+}
+
 /// What is to be said of one node: the only place where filters and score meet, so that the explanation cannot differ from
 /// the choice.
 fn verdict(
     request: &PlacementRequest,
     snapshot: &FleetSnapshot,
-    reserves: &Reserves<'_>,
+    around: &Surroundings<'_>,
     node: &NodeSnapshot,
 ) -> Verdict {
     match refusal::check(request, node) {
         Err(refusal) => Verdict::Refused(refusal),
-        Ok(_) if reserves.forbid(request, node) => Verdict::Refused(Refusal::Reserve),
-        Ok(pool) => Verdict::Scored(score::terms(request, snapshot, node, pool)),
+        Ok(_) if around.reserves.forbid(request, node) => Verdict::Refused(Refusal::Reserve),
+        Ok(pool) => Verdict::Scored(score::terms(request, snapshot, &around.proportion, (node, pool))),
     }
 }

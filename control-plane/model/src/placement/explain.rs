@@ -6,10 +6,9 @@ use nemordp_types::NodeId;
 use serde::{Deserialize, Serialize};
 
 use super::refusal::{Refusal, Refusals};
-use super::reserve::Reserves;
 use super::score::Terms;
 use super::snapshot::SnapshotDigest;
-use super::{FleetSnapshot, PlacementRequest, verdict};
+use super::{FleetSnapshot, PlacementRequest, Surroundings, verdict};
 
 /// How many of the best nodes are kept with an order.
 pub const BEST_MAX: usize = 10;
@@ -75,11 +74,11 @@ impl Explained {
 /// Decides like [`place`](super::place), and keeps the reasons.
 #[must_use]
 pub fn explain(request: &PlacementRequest, snapshot: &FleetSnapshot) -> Explained {
-    let reserves = Reserves::of(request, snapshot);
+    let around = Surroundings::of(request, snapshot);
     let mut nodes: Vec<Explanation> = snapshot
         .nodes
         .iter()
-        .map(|node| Explanation { node: node.id, verdict: verdict(request, snapshot, &reserves, node) })
+        .map(|node| Explanation { node: node.id, verdict: verdict(request, snapshot, &around, node) })
         .collect();
     nodes.sort_by_key(|explanation| {
         let rank = match explanation.verdict {

@@ -9,8 +9,7 @@ use std::collections::BTreeMap;
 use nemordp_types::{InstanceId, NodeId};
 use serde::{Deserialize, Serialize};
 
-use super::reserve::Reserves;
-use super::{Demand, FleetSnapshot, NodeSnapshot, PlacementRequest, Verdict, place, verdict};
+use super::{Demand, FleetSnapshot, NodeSnapshot, PlacementRequest, Surroundings, Verdict, place, verdict};
 
 /// Moves of one proposal at most: each is minutes of copying that a customer may notice.
 pub const MOVES_MAX: usize = 4;
@@ -126,9 +125,9 @@ fn try_moves(
         find(&mut fleet, node_id)?.release(&lodger.request);
         moves.push(Move { instance_id: lodger.instance_id, from: node_id, to: target.node_id });
     }
-    let reserves = Reserves::of(request, &fleet);
+    let around = Surroundings::of(request, &fleet);
     let node = fleet.nodes.iter().find(|node| node.id == node_id)?;
-    match verdict(request, &fleet, &reserves, node) {
+    match verdict(request, &fleet, &around, node) {
         Verdict::Scored(terms) => Some((cost.saturating_add(terms.total()), MovePlan { moves, node_id })),
         Verdict::Refused(_) => None,
     }

@@ -7,6 +7,7 @@ use nemordp_types::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::fragment;
+use super::proportion::Proportion;
 use super::{Affinity, FleetSnapshot, NodeSnapshot, PlacementRequest, PoolRoom, Room};
 
 pub(super) const MILLION: u64 = 1_000_000;
@@ -38,6 +39,9 @@ pub struct Terms {
     pub remainder: u64,
     /// How unevenly the amounts would be used up.
     pub imbalance: u64,
+    /// How much more the room would lie askew to the region's, where orders are small beside the node; around two million.
+    #[serde(default)]
+    pub proportion: u64,
     /// How far the order's end lies from the node's: orders that end together free whole nodes together.
     pub lifetime: u64,
     /// The template must be fetched first.
@@ -57,6 +61,7 @@ impl Terms {
         self.fragmentation
             .saturating_add(self.remainder)
             .saturating_add(self.imbalance)
+            .saturating_add(self.proportion)
             .saturating_add(self.lifetime)
             .saturating_add(self.template)
             .saturating_add(self.clones)
@@ -66,11 +71,12 @@ impl Terms {
 
     /// Each term with its word.
     #[must_use]
-    pub const fn parts(self) -> [(&'static str, u64); 8] {
+    pub const fn parts(self) -> [(&'static str, u64); 9] {
         [
             ("fragmentation", self.fragmentation),
             ("remainder", self.remainder),
             ("imbalance", self.imbalance),
+            ("proportion", self.proportion),
             ("lifetime", self.lifetime),
             ("template", self.template),
             ("clones", self.clones),
@@ -83,8 +89,8 @@ impl Terms {
 pub(super) fn terms(
     request: &PlacementRequest,
     snapshot: &FleetSnapshot,
-    node: &NodeSnapshot,
-    pool: &PoolRoom,
+    proportion: &Proportion<'_>,
+    (node, pool): (&NodeSnapshot, &PoolRoom),
 ) -> Terms {
     let left = [
         left(node.vcpu_room(), u64::from(request.vcpu.0)),
@@ -96,6 +102,7 @@ pub(super) fn terms(
         fragmentation: fragment::gradient(request, snapshot, node),
         remainder: left.iter().sum::<u64>() / REMAINDER_PART,
         imbalance: (most - least) / 10,
+        proportion: proportion.gradient(request, node),
         lifetime: lifetime(request.ends_at, node, snapshot.taken_at),
         template: if node.templates.contains(&request.template) { 0 } else { TEMPLATE_ABSENT },
         clones: CLONE * u64::from(node.load.clones.min(100)) + CLONE_ON_POOL * u64::from(pool.clones.min(100)),

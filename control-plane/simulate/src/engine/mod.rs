@@ -55,7 +55,7 @@ impl Weights {
         let share = share.min(0.1);
         let (fit, longer, shorter) = match lifetimes {
             Lifetimes::None => (3.0 * share, 0.0, 0.0),
-            Lifetimes::Noisy => (0.1, 2.5 * share, 0.6 * share),
+            Lifetimes::Noisy => (0.1, 1.5 * share, 0.6 * share),
             Lifetimes::Exact => (0.1, 0.8 * share, 0.8 * share),
         };
         Self { fit, longer, shorter, dear: 10.0, share }
