@@ -57,7 +57,8 @@ impl Auditor {
     /// When the store cannot be read.
     pub async fn audit(&self) -> Result<Report, Failure> {
         let (at, words) = self.words().await?;
-        let facts = Facts { words: words.clone(), ..self.store.audit_facts(&reported(&words)).await? };
+        let facts = self.store.audit_facts(&reported(&words)).await?;
+        let facts = Facts { words, ..facts };
         let report = report(at, &facts, audit(&facts));
         *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(report.clone());
         Ok(report)
@@ -75,7 +76,8 @@ impl Auditor {
     /// When the store cannot be read.
     pub async fn drift(&self) -> Result<Report, Failure> {
         let (at, words) = self.words().await?;
-        let facts = Facts { words: words.clone(), ..self.store.drift_facts(&reported(&words)).await? };
+        let facts = self.store.drift_facts(&reported(&words)).await?;
+        let facts = Facts { words, ..facts };
         Ok(report(at, &facts, drift(&facts)))
     }
 

@@ -13,7 +13,7 @@ use crate::error::{Result, StoreError};
 use crate::event::Subject;
 use crate::idempotency::{Idempotency, Once, once};
 use crate::lease::{self, Lease};
-use crate::page::{Page, Paged, TenantScope, scoped};
+use crate::page::{self, Page, Paged, TenantScope, scoped};
 use crate::resize;
 use crate::rows::{Kind, Rows};
 use crate::saga::{self, NewSaga, Unfinished};
@@ -166,9 +166,12 @@ pub(crate) async fn fetch_any(sql: &mut impl Sql, id: InstanceId) -> Result<Opti
 
 /// All that are not over.
 pub(crate) async fn live(tx: &mut Tx) -> Result<Vec<Instance>> {
-    let sql =
-        concat!("SELECT ", columns!(), " FROM instance WHERE lifecycle IN ('provisioning', 'active', 'deleting')");
-    tx.fetch(Query::new("instance", sql, vec![])).await?.iter().map(instance).collect()
+    let sql = concat!(
+        "SELECT ",
+        columns!(),
+        " FROM instance WHERE lifecycle IN ('provisioning', 'active', 'deleting') AND id > $1 ORDER BY id LIMIT $2"
+    );
+    page::every(tx, "instance", sql, instance, |instance| instance.id).await
 }
 
 /// Those on a node that are not over.

@@ -14,7 +14,7 @@ use crate::decision::Decision;
 use crate::error::{Result, StoreError};
 use crate::event::Subject;
 use crate::idempotency::{Idempotency, Once, once};
-use crate::page::{Page, Paged, TenantScope, scoped};
+use crate::page::{self, Page, Paged, TenantScope, scoped};
 use crate::rows::{Kind, Rows};
 use crate::saga;
 use crate::sql::{Query, Row, values};
@@ -114,8 +114,14 @@ pub(crate) async fn fetch(sql: &mut impl Sql, scope: TenantScope, id: OrderId) -
 
 /// Those that an audit compares.
 pub(crate) async fn of_interest(tx: &mut Tx) -> Result<Vec<Order>> {
-    let sql = concat!("SELECT ", columns!(), " FROM customer_order o WHERE ", of_interest!());
-    tx.fetch(Query::new("customer_order", sql, vec![])).await?.iter().map(order).collect()
+    let sql = concat!(
+        "SELECT ",
+        columns!(),
+        " FROM customer_order o WHERE ",
+        of_interest!(),
+        " AND o.id > $1 ORDER BY o.id LIMIT $2"
+    );
+    page::every(tx, "customer_order", sql, order, |order| order.id).await
 }
 
 async fn fetch_locked(tx: &mut Tx, scope: TenantScope, id: OrderId) -> Result<Order> {

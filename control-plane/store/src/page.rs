@@ -2,7 +2,9 @@
 
 use nemordp_types::TenantId;
 
-use crate::sql::Value;
+use crate::error::Result;
+use crate::sql::{Query, Row, Value, values};
+use crate::transaction::{Sql as _, Tx};
 
 /// The most rows of one page.
 pub const PAGE_MAX: u32 = 500;
@@ -64,6 +66,28 @@ pub struct Paged<T, K> {
     pub items: Vec<T>,
     /// What to give as `after` for the next page; none when this is the last one.
     pub next: Option<K>,
+}
+
+/// Every row of a listing, fetched page by page: beside what is made of the rows, no more than a page of them is held. The text
+/// ends with the key above `$1`, in the key's order, at most `$2`.
+pub(crate) async fn every<T, K: Into<Value>>(
+    tx: &mut Tx,
+    table: &'static str,
+    sql: &'static str,
+    read: impl Fn(&Row) -> Result<T>,
+    key: impl Fn(&T) -> K,
+) -> Result<Vec<T>> {
+    let mut all: Vec<T> = Vec::new();
+    loop {
+        let after = all.last().map_or_else(|| Value::Blob(Some(Vec::new())), |last| key(last).into());
+        let rows = tx.fetch(Query::new(table, sql, values![after, PAGE_MAX])).await?;
+        for row in &rows {
+            all.push(read(row)?);
+        }
+        if rows.len() < usize::try_from(PAGE_MAX).unwrap_or(usize::MAX) {
+            return Ok(all);
+        }
+    }
 }
 
 /// Whose rows the caller may see.
