@@ -9,7 +9,7 @@ use nemordp_types::{Failure, Reason};
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _};
 
 use crate::postgres::{self, own_cluster};
-use crate::support::World;
+use crate::support::{World, inventory};
 
 /// What a client is told.
 fn said(error: StoreError) -> Reason {
@@ -21,6 +21,10 @@ async fn a_crash_of_postgresql_loses_no_acknowledged_order() {
     let Some(mut cluster) = tokio::task::spawn_blocking(|| own_cluster(false)).await.unwrap() else { return };
     let world = Arc::new(World::at(cluster.url("postgres"), tempfile::tempdir().unwrap()).await);
     let node = world.node("a", 1, 5_000, 9_000).await;
+    // More addresses than a quick machine sells before the end.
+    let mut wide = inventory(1, 5_000, 9_000);
+    wide.private_subnet = "10.64.0.0/16".parse().unwrap();
+    world.beat(node, wide).await;
     let stop = Arc::new(AtomicBool::new(false));
     let clients: Vec<_> = (0..4)
         .map(|_| {
