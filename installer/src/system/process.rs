@@ -108,13 +108,19 @@ pub async fn run(
         let ((), read) = tokio::join!(feed, read);
         read
     };
+    let mut finished = Box::pin(finished);
     tokio::select! {
-        read = finished => read.map_err(defect)?,
+        read = &mut finished => read.map_err(defect)?,
         () = interrupt.cancelled() => {
-            end(&mut child).await;
+            // Read on until it ended: what a program says while it cleans up would else end it by SIGPIPE.
+            tokio::select! {
+                () = end(&mut child) => {}
+                () = async { drop(finished.as_mut().await); std::future::pending().await } => {}
+            }
             return Err(InstallerError::Interrupted);
         }
     }
+    drop(finished);
     let status = child.wait().await.map_err(defect)?;
     if status.success() {
         return Ok(());
@@ -208,7 +214,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mark = dir.path().join("cleaned");
         // The shell itself leaves the mark: a program that it started for that could be hit by the same signal.
-        let script = format!("trap ': > {}; exit 1' TERM; echo ready; while :; do sleep 0.1; done", mark.display());
+        // It speaks before: an installer that no longer listens would end it there.
+        let script = format!(
+            "trap 'echo cleaning; : > {}; exit 1' TERM; echo ready; while :; do sleep 0.1; done",
+            mark.display()
+        );
         let interrupt = CancellationToken::new();
         let asked = std::time::Instant::now();
         let outcome = run(sh(&script), &interrupt, |_| interrupt.cancel()).await;
