@@ -1,8 +1,8 @@
 //! What the hypervisor cannot remember: operations with their outcomes, the highest numbers seen, tombstones, usage that
 //! was not reported yet.
 //!
-//! One small file an instance. A change is durable before anybody acts on it: written beside, synced, renamed, folder
-//! synced. One thread writes for all, so that changes that arrive together share the last sync. A file that cannot be
+//! One small file an instance. A change is durable before anybody acts on it: written beside, synced, put in its place,
+//! folder synced. One thread writes for all, so that changes that arrive together share the flushes. A file that cannot be
 //! read stops the agent: an empty journal would let late work act.
 
 mod format;
@@ -21,6 +21,8 @@ use tokio::sync::{mpsc, oneshot};
 use crate::usage::meter::Meter;
 
 pub use storage::{DiskStorage, Storage};
+#[cfg(feature = "sim")]
+pub(crate) use storage::{overwrite, swap};
 
 /// How long a deleted instance refuses late work.
 pub const TOMBSTONE_LIFE: SignedDuration = SignedDuration::from_hours(30 * 24);
@@ -272,32 +274,43 @@ fn meter_name(instance: InstanceId) -> String {
 }
 
 fn write_all(mut storage: Box<dyn Storage>, mut jobs: mpsc::Receiver<Job>) {
-    let mut batch = Vec::with_capacity(BATCH);
+    let (mut batch, mut unsynced) = (Vec::with_capacity(BATCH), 0u32);
     while jobs.blocking_recv_many(&mut batch, BATCH) > 0 {
-        let mut written = Vec::with_capacity(batch.len());
-        for job in batch.drain(..) {
-            let result = match &job.content {
-                Some(content) => replace(storage.as_mut(), &job.name, content),
-                None => storage.remove(&job.name),
-            };
-            written.push((job.done, result));
-        }
+        let written = put_in_place(storage.as_mut(), &batch, unsynced);
         let synced = storage.sync_folder();
-        for (done, result) in written {
+        unsynced = unsynced.wrapping_add(u32::from(synced.is_err()));
+        for (job, result) in batch.drain(..).zip(written) {
             let outcome = match (&result, &synced) {
                 (Ok(()), Ok(())) => Ok(()),
                 (Err(error), _) | (Ok(()), Err(error)) => Err(unwritable(error)),
             };
             // Whoever asked may have gone; what is written stays written.
-            drop(done.send(outcome));
+            drop(job.done.send(outcome));
         }
     }
 }
 
-fn replace(storage: &mut dyn Storage, name: &str, content: &[u8]) -> std::io::Result<()> {
-    let beside = format!("{name}{}", storage::BESIDE);
-    storage.write_synced(&beside, content)?;
-    storage.rename(&beside, name)
+/// Writes all beside first, then syncs them: the first flush takes most of the others' data along. What lies beside
+/// afterwards may be overwritten only when the folder was synced, for until then a loss of power may find it in its old
+/// place: so the next batch writes over it, and after each time that the folder could not be synced (`unsynced` counts them) other files are taken.
+fn put_in_place(storage: &mut dyn Storage, batch: &[Job], unsynced: u32) -> Vec<std::io::Result<()>> {
+    let beside: Vec<String> = (0..batch.len()).map(|at| format!("{unsynced}-{at}{}", storage::BESIDE)).collect();
+    let jobs = || batch.iter().zip(&beside);
+    let write = |(job, beside): (&Job, &String)| match &job.content {
+        Some(content) => storage.write(beside, content),
+        None => Ok(()),
+    };
+    let written: Vec<std::io::Result<()>> = jobs().map(write).collect();
+    let sync = |((job, beside), written): ((&Job, &String), std::io::Result<()>)| match &job.content {
+        Some(_) => written.and_then(|()| storage.sync(beside)),
+        None => written,
+    };
+    let synced: Vec<std::io::Result<()>> = jobs().zip(written).map(sync).collect();
+    let place = |((job, beside), synced): ((&Job, &String), std::io::Result<()>)| match &job.content {
+        Some(_) => synced.and_then(|()| storage.swap(beside, &job.name)),
+        None => synced.and_then(|()| storage.remove(&job.name)),
+    };
+    jobs().zip(synced).map(place).collect()
 }
 
 fn unwritable(error: &std::io::Error) -> Failure {

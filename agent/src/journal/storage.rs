@@ -5,6 +5,9 @@ use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
+
 /// Ending of a file that is not complete yet.
 pub(super) const BESIDE: &str = ".beside";
 
@@ -20,22 +23,27 @@ pub trait Storage: Send + 'static {
     /// # Errors
     /// It cannot be read.
     fn read(&self, name: &str) -> io::Result<Vec<u8>>;
-    /// Writes a whole file and syncs its content.
+    /// Writes a whole file, over the bytes of the one that has this name.
     ///
     /// # Errors
     /// It cannot be written, or the disk is full.
-    fn write_synced(&mut self, name: &str, content: &[u8]) -> io::Result<()>;
-    /// Gives a file the place of another.
+    fn write(&mut self, name: &str, content: &[u8]) -> io::Result<()>;
+    /// Makes the content of a file durable.
+    ///
+    /// # Errors
+    /// It cannot be synced, or the disk is full.
+    fn sync(&mut self, name: &str) -> io::Result<()>;
+    /// Gives a file the place of another, which then may lie in the place of the first.
     ///
     /// # Errors
     /// It is not there.
-    fn rename(&mut self, from: &str, to: &str) -> io::Result<()>;
+    fn swap(&mut self, from: &str, to: &str) -> io::Result<()>;
     /// Removes a file; nothing when it is gone.
     ///
     /// # Errors
     /// The folder cannot be written.
     fn remove(&mut self, name: &str) -> io::Result<()>;
-    /// Makes renames and removals durable.
+    /// Makes swaps and removals durable.
     ///
     /// # Errors
     /// The folder cannot be synced.
@@ -75,15 +83,16 @@ impl Storage for DiskStorage {
         fs::read(self.folder.join(name))
     }
 
-    fn write_synced(&mut self, name: &str, content: &[u8]) -> io::Result<()> {
-        let mut file =
-            OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(self.folder.join(name))?;
-        file.write_all(content)?;
-        file.sync_data()
+    fn write(&mut self, name: &str, content: &[u8]) -> io::Result<()> {
+        overwrite(&self.folder.join(name), content)
     }
 
-    fn rename(&mut self, from: &str, to: &str) -> io::Result<()> {
-        fs::rename(self.folder.join(from), self.folder.join(to))
+    fn sync(&mut self, name: &str) -> io::Result<()> {
+        File::open(self.folder.join(name))?.sync_data()
+    }
+
+    fn swap(&mut self, from: &str, to: &str) -> io::Result<()> {
+        swap(&self.folder.join(from), &self.folder.join(to))
     }
 
     fn remove(&mut self, name: &str) -> io::Result<()> {
@@ -95,5 +104,27 @@ impl Storage for DiskStorage {
 
     fn sync_folder(&mut self) -> io::Result<()> {
         self.handle.sync_all()
+    }
+}
+
+/// Writes a file anew in its place, readable for the agent alone; neither atomic nor durable.
+pub(crate) fn overwrite(path: &Path, content: &[u8]) -> io::Result<()> {
+    // Not cut to nothing first: its blocks need not be found again.
+    let mut file = OpenOptions::new().create(true).write(true).truncate(false).mode(0o600).open(path)?;
+    file.write_all(content)?;
+    let length = u64::try_from(content.len()).map_err(io::Error::other)?;
+    if file.metadata()?.len() > length { file.set_len(length) } else { Ok(()) }
+}
+
+/// Lets two files change places at once; where the other is missing, or the file system cannot do that, the first takes its
+/// place and leaves none (renameat2(2), `RENAME_EXCHANGE`).
+///
+/// No file is made anew then: ext4 looks for a free inode through all that were given up in the last seconds, which costs a
+/// busy host more than the write.
+pub(crate) fn swap(from: &Path, to: &Path) -> io::Result<()> {
+    match renameat2(AT_FDCWD, from, AT_FDCWD, to, RenameFlags::RENAME_EXCHANGE) {
+        Ok(()) => Ok(()),
+        Err(Errno::ENOENT | Errno::EINVAL | Errno::ENOSYS) => fs::rename(from, to),
+        Err(error) => Err(error.into()),
     }
 }

@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::{Arc, Mutex};
 
@@ -8,15 +8,35 @@ use proptest::prelude::*;
 
 use super::*;
 
+/// Which file a name means.
+type Inode = u64;
+
 /// A disk that loses power: what was not synced may be there, or half there, or not.
 #[derive(Debug, Clone, Default)]
 struct World {
-    /// Names with the content that a reader sees now.
-    present: BTreeMap<String, Vec<u8>>,
+    /// Names that a reader sees now.
+    present: BTreeMap<String, Inode>,
     /// Names that survive a loss of power.
-    durable: BTreeMap<String, Vec<u8>>,
+    durable: BTreeMap<String, Inode>,
+    /// What lies in the files, whatever their names: bytes are overwritten in place.
+    files: BTreeMap<Inode, Vec<u8>>,
+    /// Files whose content was written and not synced: a loss of power leaves half of it.
+    volatile: BTreeSet<Inode>,
     /// Actions until the power fails; none: never.
     left: Option<u32>,
+}
+
+impl World {
+    fn put(&mut self, name: &str, content: Vec<u8>) -> Inode {
+        let next = self.files.last_key_value().map_or(0, |(inode, _)| inode + 1);
+        let inode = *self.present.entry(name.to_owned()).or_insert(next);
+        self.files.insert(inode, content);
+        inode
+    }
+
+    fn content(&self, name: &str) -> Option<&Vec<u8>> {
+        self.present.get(name).and_then(|inode| self.files.get(inode))
+    }
 }
 
 #[derive(Debug, Clone, Default)]
@@ -37,11 +57,15 @@ impl MemoryStorage {
         Ok(world)
     }
 
-    /// The machine is on again: `kept` says whether renames that were not synced had reached the disk anyway.
+    /// The machine is on again: `kept` says whether swaps that were not synced had reached the disk anyway.
     fn restarted(&self, kept: bool) -> Self {
         let mut world = self.world().clone();
         if !kept {
             world.present = world.durable.clone();
+        }
+        for inode in std::mem::take(&mut world.volatile) {
+            let content = world.files.get_mut(&inode).unwrap();
+            content.truncate(content.len() / 2);
         }
         world.left = None;
         Self(Arc::new(Mutex::new(world)))
@@ -54,21 +78,29 @@ impl Storage for MemoryStorage {
     }
 
     fn read(&self, name: &str) -> io::Result<Vec<u8>> {
-        self.world().present.get(name).cloned().ok_or_else(|| io::ErrorKind::NotFound.into())
+        self.world().content(name).cloned().ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
-    fn write_synced(&mut self, name: &str, content: &[u8]) -> io::Result<()> {
-        // Power may fail in the middle of a write: half the file is there.
-        let half = content[..content.len() / 2].to_vec();
-        self.act()?.present.insert(name.to_owned(), half);
-        self.act()?.present.insert(name.to_owned(), content.to_vec());
+    fn write(&mut self, name: &str, content: &[u8]) -> io::Result<()> {
+        let mut world = self.act()?;
+        let inode = world.put(name, content.to_vec());
+        world.volatile.insert(inode);
         Ok(())
     }
 
-    fn rename(&mut self, from: &str, to: &str) -> io::Result<()> {
+    fn sync(&mut self, name: &str) -> io::Result<()> {
         let mut world = self.act()?;
-        let content = world.present.remove(from).ok_or(io::ErrorKind::NotFound)?;
-        world.present.insert(to.to_owned(), content);
+        let inode = *world.present.get(name).ok_or(io::ErrorKind::NotFound)?;
+        world.volatile.remove(&inode);
+        Ok(())
+    }
+
+    fn swap(&mut self, from: &str, to: &str) -> io::Result<()> {
+        let mut world = self.act()?;
+        let inode = world.present.remove(from).ok_or(io::ErrorKind::NotFound)?;
+        if let Some(other) = world.present.insert(to.to_owned(), inode) {
+            world.present.insert(from.to_owned(), other);
+        }
         Ok(())
     }
 
@@ -156,7 +188,7 @@ fn damage_and_unknown_versions_stop_the_agent_and_name_the_file() {
     let name = saved.instance_id.to_string();
     let (journal, _) = Journal::open(Box::new(storage.clone()), &clock()).unwrap();
     runtime().block_on(journal.save(&saved)).unwrap();
-    let good = storage.world().present[&name].clone();
+    let good = storage.world().content(&name).unwrap().clone();
     let text = String::from_utf8(good.clone()).unwrap();
     let mut flipped = good.clone();
     *flipped.last_mut().unwrap() ^= 1;
@@ -168,11 +200,11 @@ fn damage_and_unknown_versions_stop_the_agent_and_name_the_file() {
         text.replacen(" 1 ", " 2 ", 1).into_bytes(),
     ];
     for content in cases {
-        storage.world().present.insert(name.clone(), content.clone());
+        storage.world().put(&name, content);
         let failure = Journal::open(Box::new(storage.clone()), &clock()).unwrap_err();
         assert!(failure.message.contains(&name), "{failure:?}");
     }
-    storage.world().present.insert("0".to_owned(), good);
+    storage.world().put("0", good);
     storage.world().present.remove(&name);
     assert!(Journal::open(Box::new(storage), &clock()).is_err(), "a record under another name is refused");
 }
@@ -210,6 +242,7 @@ proptest! {
     #[test]
     fn power_may_fail_between_any_two_actions(
         writes in proptest::collection::vec((0u64..3, 1u64..50), 1..12),
+        together in 1usize..5,
         fails_after in 0u32..60,
         kept in any::<bool>(),
     ) {
@@ -219,12 +252,21 @@ proptest! {
         let mut attempted: BTreeMap<InstanceId, Vec<u64>> = BTreeMap::new();
         if let Ok((journal, _)) = Journal::open(Box::new(storage.clone()), &clock()) {
             runtime().block_on(async {
-                for (who, generation) in &writes {
-                    let record = record(*who, *generation);
-                    attempted.entry(record.instance_id).or_default().push(*generation);
-                    if journal.save(&record).await.is_ok() {
-                        acknowledged.insert(record.instance_id, *generation);
-                        attempted.insert(record.instance_id, vec![*generation]);
+                for together in writes.chunks(together) {
+                    let records: Vec<_> = together.iter().map(|(who, generation)| record(*who, *generation)).collect();
+                    for record in &records {
+                        attempted.entry(record.instance_id).or_default().push(record.pair.generation.0);
+                    }
+                    let saved = futures::future::join_all(records.iter().map(|record| journal.save(record))).await;
+                    for (record, saved) in records.iter().zip(saved) {
+                        if saved.is_ok() {
+                            let generation = record.pair.generation.0;
+                            acknowledged.insert(record.instance_id, generation);
+                            // What came later in the same batch may be there too.
+                            let all = attempted.entry(record.instance_id).or_default();
+                            let at = all.iter().rposition(|other| *other == generation).unwrap();
+                            all.drain(..at);
+                        }
                     }
                 }
             });

@@ -295,6 +295,8 @@ async fn open_postgres(url: &str, renewal: Arc<Renewal>) -> Result<Pools> {
     let options = PgConnectOptions::from_str(url)
         .map_err(|e| StoreError::Driver(format!("the URL of the database cannot be used: {e}")))?
         .application_name("nemordp-control-plane")
+        // A plan that is made once per statement: all are looked up by keys, and planning costs more than most of them.
+        .options([("plan_cache_mode", "force_generic_plan")])
         .statement_cache_capacity(STATEMENTS);
     let host = options.get_host().to_owned();
     let pool = PgPoolOptions::new().max_connections(POSTGRES_CONNECTIONS).acquire_timeout(ACQUIRE);

@@ -15,6 +15,7 @@ use super::state::{Domain, Instance, Listening, Saved, World};
 use super::{absent, rdp};
 use crate::config::{NetworkConfig, SimConfig, SimPool};
 use crate::host::{Binding, HostInstance};
+use crate::journal::{overwrite, swap};
 
 /// A simulated machine.
 pub(super) struct Machine {
@@ -84,8 +85,6 @@ impl Machine {
     }
 
     fn save(&self, id: InstanceId, instance: &Instance) -> Result<(), Failure> {
-        use std::io::Write as _;
-        use std::os::unix::fs::OpenOptionsExt as _;
         let path = self.folder.join(format!("{id}.json"));
         if instance.is_nothing() {
             return match std::fs::remove_file(&path) {
@@ -94,14 +93,10 @@ impl Machine {
             };
         }
         let text = serde_json::to_vec(&instance.save()).map_err(|error| broken(&path, &error))?;
-        let beside = path.with_extension("beside");
-        let written = || {
-            let mut file =
-                std::fs::OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(&beside)?;
-            file.write_all(&text)?;
-            std::fs::rename(&beside, &path)
-        };
-        written().map_err(|error: std::io::Error| broken(&path, &error))
+        // One for all: the world is locked.
+        let beside = self.folder.join("beside");
+        let written = overwrite(&beside, &text).and_then(|()| swap(&beside, &path));
+        written.map_err(|error| broken(&path, &error))
     }
 
     /// Changes an instance, writes it down, and lets its RDP server follow.
