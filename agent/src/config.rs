@@ -3,6 +3,7 @@
 //! Environment variables begin with `NEMORDP_AGENT_`; a double underscore goes one table deeper
 //! (`NEMORDP_AGENT_NETWORK__BRIDGE=br-desks`). Secrets never stand here, only paths of files that hold them.
 
+mod gpu;
 mod host;
 mod text;
 
@@ -15,6 +16,7 @@ use figment::providers::{Env, Format, Toml};
 use nemordp_types::{Failure, Reason};
 use serde::Deserialize;
 
+pub use gpu::GpuConfig;
 pub use host::{
     FaultCall, FaultConfig, FaultEffect, HostConfig, HostKind, LibvirtAcceleration, LibvirtConfig, LibvirtPool,
     NetworkConfig, SimConfig, SimPool,
@@ -76,6 +78,9 @@ pub struct Config {
     /// The simulated hypervisor's part.
     #[serde(default)]
     pub sim: SimConfig,
+    /// GPUs that instances may have, one table `[[gpu]]` each.
+    #[serde(default, rename = "gpu")]
+    pub gpus: Vec<GpuConfig>,
 }
 
 /// How log lines look.
@@ -209,6 +214,7 @@ impl Config {
         }
         self.telemetry.check().map_err(|f| f.within("telemetry"))?;
         self.network.check().map_err(|f| f.within("network"))?;
+        gpu::check(&self.gpus).map_err(|f| f.within("gpu"))?;
         match (self.host.kind, &self.libvirt) {
             (HostKind::Libvirt, Some(libvirt)) => libvirt.check().map_err(|f| f.within("libvirt")),
             (HostKind::Libvirt, None) => {
@@ -298,6 +304,26 @@ mod tests {
             let text = SIM.replace(from, to);
             assert_ne!(text, SIM, "{from}");
             assert_eq!(refusal(&text).field.as_deref(), Some(field), "{:?}", refusal(&text));
+        }
+    }
+
+    #[test]
+    fn gpus_are_checked_one_by_one() {
+        let with = |gpus: &str| format!("{SIM}\n{gpus}");
+        let gpu = |model: &str, address: &str| format!("[[gpu]]\nmodel = \"{model}\"\naddress = \"{address}\"\n");
+        let (first, second) = (gpu("rtx4000", "0000:01:00.0"), gpu("rtx4000", "0000:02:00.0"));
+        let config = Config::from_toml(&with(&format!("{first}{second}"))).unwrap();
+        assert_eq!(config.gpus[1].address.to_string(), "0000:02:00.0");
+        for (bad, field, fix) in [
+            (gpu("RTX 4000", "0000:01:00.0"), "gpu.0.model", "like rtx4000"),
+            (gpu("rtx4000", "01:00.0"), "gpu.0.address", "lspci -D"),
+            (format!("{first}{first}"), "gpu.address", "stands twice"),
+            ("[[gpu]]\nmodel = \"rtx4000\"\n".to_owned(), "gpu.0.address", "missing"),
+            (format!("{first}bus = 1\n"), "gpu.0.bus", "unknown key"),
+        ] {
+            let failure = refusal(&with(&bad));
+            assert_eq!(failure.field.as_deref(), Some(field), "{failure:?}");
+            assert!(failure.message.contains(fix), "{failure:?}");
         }
     }
 

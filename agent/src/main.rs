@@ -130,9 +130,10 @@ async fn on_libvirt(config: Config, shutdown: CancellationToken) -> Result<Runni
     use nemordp_agent::host::libvirt::LibvirtHost;
     let missing = || Failure::field("libvirt", "add the table [libvirt]");
     let (libvirt, network) = (config.libvirt.clone().ok_or_else(missing)?, config.network.clone());
+    let gpus = config.gpus.clone();
     let open = move |installation| {
-        let (libvirt, network) = (libvirt.clone(), network.clone());
-        async move { LibvirtHost::open(&libvirt, &network, installation).await }
+        let (libvirt, network, gpus) = (libvirt.clone(), network.clone(), gpus.clone());
+        async move { LibvirtHost::open(&libvirt, &network, &gpus, installation).await }
     };
     Box::pin(run(config, open, Arc::new(SystemClock), Arc::new(SystemEntropy), shutdown)).await
 }
@@ -146,7 +147,7 @@ async fn on_libvirt(_: Config, _: CancellationToken) -> Result<Running, Failure>
 async fn on_sim(config: Config, shutdown: CancellationToken) -> Result<Running, Failure> {
     use nemordp_agent::host::sim::SimHost;
     tracing::warn!("SIMULATED: no guest runs on this node; logins are answered by the agent itself");
-    let host = SimHost::open(&config.sim, &config.network, &config.data_dir, Arc::new(SystemClock))?;
+    let host = SimHost::open(&config.sim, &config.network, &config.gpus, &config.data_dir, Arc::new(SystemClock))?;
     let open = move |_| std::future::ready(Ok(host.clone()));
     Box::pin(run(config, open, Arc::new(SystemClock), Arc::new(SystemEntropy), shutdown)).await
 }

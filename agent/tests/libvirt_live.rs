@@ -107,6 +107,7 @@ fn instance(place: &Place, number: u8) -> (Mark, InstanceSpec) {
         power: DesiredPower::On,
         suspended: false,
         disks: DiskSet::default(),
+        gpus: None,
     };
     (mark, spec)
 }

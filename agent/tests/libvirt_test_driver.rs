@@ -5,19 +5,22 @@
 use std::net::Ipv4Addr;
 use std::path::Path;
 
+use nemordp_agent::config::GpuConfig;
 use nemordp_agent::host::Host;
 use nemordp_agent::host::disk::{DiskSettings, PoolSettings};
+use nemordp_agent::host::gpu::PciAddress;
 use nemordp_agent::host::libvirt::connection::Connection;
+use nemordp_agent::host::libvirt::parse::pci_devices;
 use nemordp_agent::host::libvirt::{LibvirtHost, LibvirtSettings};
 use nemordp_agent::host::network::NetworkSettings;
 use nemordp_types::instance::{
-    DesiredPower, DiskSet, Edition, GuestSpec, InstanceSpec, Mark, NetworkSpec, ObservedPower,
+    DesiredPower, DiskSet, Edition, GpuSpec, GuestSpec, InstanceSpec, Mark, NetworkSpec, ObservedPower,
 };
 use nemordp_types::node::{Acceleration, EndpointPool};
 use nemordp_types::template::{Personalisation, RdpSecurity};
 use nemordp_types::{
-    Bytes, Endpoint, Generation, GiB, HostName, InstallationId, InstanceId, LoginName, MacAddr, MiB, OrderId, Reason,
-    StorageClass, Template, TemplateDigest, TemplateName, Vcpu,
+    Bytes, Endpoint, Generation, GiB, GpuModel, HostName, InstallationId, InstanceId, LoginName, MacAddr, MiB, OrderId,
+    Reason, StorageClass, Template, TemplateDigest, TemplateName, Vcpu,
 };
 use uuid::Uuid;
 use virt::connect::Connect;
@@ -27,6 +30,13 @@ use virt::domain::Domain;
 const NODE: &str = "<node><cpu><mhz>2600</mhz><model>test</model><active>8</active><nodes>1</nodes><sockets>1</sockets>\
     <cores>4</cores><threads>2</threads></cpu><memory>33554432</memory><domain type='test'><name>theirs</name>\
     <memory>65536</memory><os><type>hvm</type></os></domain></node>";
+
+/// The GPUs of that node.
+const GPUS: [&str; 3] = ["0000:01:00.0", "0000:02:00.0", "0000:03:00.0"];
+
+fn gpu_model() -> GpuModel {
+    GpuModel::new("rtx4000").unwrap()
+}
 
 /// The test driver keeps its state in the connection, so that the test holds the one that the host uses.
 struct Rig {
@@ -53,7 +63,13 @@ async fn rig_of(installation: InstallationId, connect: Connect) -> Rig {
         keep_free: Bytes(1 << 20),
     };
     // The test driver knows only its own kind of domain.
-    let settings = LibvirtSettings::new(Acceleration::Kvm, disks);
+    let mut settings = LibvirtSettings::new(Acceleration::Kvm, disks);
+    settings.pci_dir = directory.path().join("pci");
+    settings.gpus = GPUS.map(|address| GpuConfig { model: gpu_model(), address: address.parse().unwrap() }).to_vec();
+    // The last one has failed: the kernel does not show it.
+    for address in &GPUS[..2] {
+        std::fs::create_dir_all(settings.pci_dir.join(address)).unwrap();
+    }
     let endpoints = EndpointPool { address: "203.0.113.1".parse().unwrap(), first_port: 40000, last_port: 40100 };
     let network = NetworkSettings::new("10.64.0.0/24".parse().unwrap(), endpoints);
     let connection = Connection::with_open(connect.clone(), "test:///default");
@@ -103,6 +119,7 @@ fn instance(number: u8) -> (Mark, InstanceSpec) {
         power: DesiredPower::On,
         suspended: false,
         disks: DiskSet::default(),
+        gpus: None,
     };
     (mark, spec)
 }
@@ -113,6 +130,10 @@ fn as_test_domain(xml: &str) -> String {
 }
 
 fn define_by_hand(rig: &Rig, mark: &Mark, spec: &InstanceSpec) -> Domain {
+    define_with_gpus(rig, mark, spec, &[])
+}
+
+fn define_with_gpus(rig: &Rig, mark: &Mark, spec: &InstanceSpec, gpus: &[PciAddress]) -> Domain {
     use nemordp_agent::host::libvirt::domain_xml::{Surroundings, domain_xml};
     let around = Surroundings {
         disk: Path::new("/nowhere/disk.qcow2"),
@@ -122,6 +143,7 @@ fn define_by_hand(rig: &Rig, mark: &Mark, spec: &InstanceSpec) -> Domain {
         emulator: None,
         serial_log: None,
         bridge: "nemordp0",
+        gpus,
     };
     let xml = as_test_domain(&domain_xml(mark, spec, &around).unwrap());
     Domain::define_xml(&rig.connect, &xml).unwrap()
@@ -154,6 +176,28 @@ async fn an_instance_is_read_back_started_stopped_and_removed_and_every_call_may
     }
     assert!(rig.host.instance_list().await.unwrap().is_empty());
     assert_eq!(rig.host.domain_start(id).await.unwrap_err().reason, Reason::NotFound);
+}
+
+#[tokio::test]
+async fn gpus_that_a_domain_has_are_not_given_to_another() {
+    let rig = rig().await;
+    let offered = rig.host.inventory().await.unwrap().gpus;
+    assert_eq!(offered.iter().map(|found| found.count).collect::<Vec<_>>(), [2], "one has failed");
+    let gpus = |count| Some(GpuSpec { model: gpu_model(), count });
+    let ((mark, mut spec), (other, mut theirs)) = (instance(2), instance(3));
+    (spec.gpus, theirs.gpus) = (gpus(1), gpus(2));
+    define_with_gpus(&rig, &mark, &spec, &[GPUS[1].parse().unwrap()]);
+    rig.host.domain_start(mark.instance_id).await.unwrap();
+    let refused = rig.host.domain_define(&other, &theirs).await.unwrap_err();
+    assert_eq!((refused.reason, refused.field.as_deref()), (Reason::CapacityExhausted, Some("spec.gpus")));
+    assert!(refused.context.unwrap().contains(GPUS[1]));
+    theirs.gpus = gpus(1);
+    for _ in 0..2 {
+        rig.host.domain_define(&other, &theirs).await.unwrap();
+        let defined = Domain::lookup_by_uuid(&rig.connect, other.instance_id.as_uuid()).unwrap();
+        let has: Vec<String> = pci_devices(&defined.get_xml_desc(0).unwrap()).iter().map(ToString::to_string).collect();
+        assert_eq!(has, [GPUS[0]], "the one that is left, and its own from then on");
+    }
 }
 
 #[tokio::test]

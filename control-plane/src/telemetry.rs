@@ -194,6 +194,11 @@ fn record_nodes(nodes: &[Node], now: jiff::Timestamp) {
         let disk: u64 = inventory.pools.iter().map(|pool| pool.physical.0).sum();
         set("nemordp_control_plane_node_disk_physical_bytes", disk as f64);
         set("nemordp_control_plane_node_disk_reserved_bytes", reserved.disk.0 as f64);
+        for gpus in &node.gpus {
+            let labels = [("node", id.clone()), ("model", gpus.model.to_string())];
+            gauge!("nemordp_control_plane_node_gpus", &labels).set(gpus.room.capacity as f64);
+            gauge!("nemordp_control_plane_node_gpus_reserved", &labels).set(gpus.room.used as f64);
+        }
         let cordoned = node.policy_reason.is_some();
         set("nemordp_control_plane_node_oversold", if cordoned { 1.0 } else { 0.0 });
         set("nemordp_control_plane_node_doubled", f64::from(u8::from(node.doubled_at.is_some())));
@@ -240,6 +245,8 @@ fn describe() {
     describe_gauge!("nemordp_control_plane_nodes", "Nodes by availability.");
     describe_gauge!("nemordp_control_plane_node_vcpu_physical", "Processors of a node.");
     describe_gauge!("nemordp_control_plane_node_vcpu_reserved", "Processors reserved on a node.");
+    describe_gauge!("nemordp_control_plane_node_gpus", "GPUs of a node, by model.");
+    describe_gauge!("nemordp_control_plane_node_gpus_reserved", "GPUs reserved on a node, by model.");
     describe_gauge!(
         "nemordp_control_plane_node_memory_physical_bytes",
         Unit::Bytes,

@@ -7,6 +7,7 @@
 pub mod disk;
 #[cfg(test)]
 mod golden;
+pub mod gpu;
 pub mod guest;
 #[cfg(feature = "libvirt")]
 pub mod libvirt;
@@ -128,7 +129,8 @@ pub trait Host: Send + Sync + 'static {
         storage_class: &StorageClass,
     ) -> impl Future<Output = Result<(), Failure>> + Send;
     /// Writes the seed where the template is personalised by cloud-init, and defines the domain with mark and
-    /// specification in its metadata. A domain of the same name without our mark: `not_ours`.
+    /// specification in its metadata. A domain of the same name without our mark: `not_ours`. GPUs are chosen here: those that
+    /// the domain has already stay its own, others are those that no domain of the machine has; too few: `capacity_exhausted`.
     fn domain_define(&self, mark: &Mark, spec: &InstanceSpec) -> impl Future<Output = Result<(), Failure>> + Send;
     /// Removes the domain, which must be off; nothing when it is gone; `not_ours` without our mark.
     fn domain_undefine(&self, instance: InstanceId) -> impl Future<Output = Result<(), Failure>> + Send;

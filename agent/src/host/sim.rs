@@ -20,8 +20,9 @@ use nemordp_types::node::{NodeInventory, NodeLoad};
 use nemordp_types::{Clock, Failure, InstanceId, LoginName, Reason, StorageClass, Template, TemplateDigest};
 use secrecy::SecretString;
 
+use super::gpu::PciAddress;
 use super::{Binding, GuestAddress, Host, HostInstance, InstanceCounters};
-use crate::config::{FaultCall as Call, NetworkConfig, SimConfig};
+use crate::config::{FaultCall as Call, GpuConfig, NetworkConfig, SimConfig};
 
 pub use fault::{Fault, SimFaults};
 use machine::Machine;
@@ -42,12 +43,13 @@ impl SimHost {
     pub fn open(
         config: &SimConfig,
         network: &NetworkConfig,
+        gpus: &[GpuConfig],
         data_dir: &Path,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, Failure> {
         let faults = SimFaults::new(&config.faults);
         faults.follow(&data_dir.join("sim").join("faults.toml"));
-        let machine = Machine::open(config, network, data_dir, clock, faults.clone())?;
+        let machine = Machine::open(config, network, gpus, data_dir, clock, faults.clone())?;
         Ok(Self { machine, faults })
     }
 
@@ -87,6 +89,12 @@ impl SimHost {
     #[must_use]
     pub fn is_attached(&self, instance: InstanceId) -> bool {
         self.machine.is_attached(instance)
+    }
+
+    /// The GPUs that an instance has.
+    #[must_use]
+    pub fn gpus(&self, instance: InstanceId) -> Vec<PciAddress> {
+        self.machine.gpus(instance)
     }
 
     /// The name that the guest on the disk that boots has given itself.

@@ -244,7 +244,8 @@ fn reshape(steps: &mut VecDeque<Step>, existing: &Existing, wanted: &InstanceSpe
     let other_disk = existing.spec.disks.boots() != boots;
     let other_system = existing.spec.disks.system != wanted.disks.system;
     let grows = !other_system && existing.disk < Bytes::from(wanted.disk);
-    let resized = existing.spec.vcpu != wanted.vcpu || existing.spec.memory != wanted.memory;
+    let resized =
+        existing.spec.vcpu != wanted.vcpu || existing.spec.memory != wanted.memory || existing.spec.gpus != wanted.gpus;
     if !(other_disk || grows || resized) {
         return false;
     }

@@ -21,9 +21,14 @@ async fn attempt(control: &ControlPlane, ticket: Option<&str>, stop: Cancellatio
         (Some(text), Some(file)) => std::fs::write(file, text).unwrap(),
         (_, _) => config.ticket_file = None,
     }
-    let host =
-        nemordp_agent::host::sim::SimHost::open(&config.sim, &config.network, folder.path(), Arc::new(SystemClock))
-            .unwrap();
+    let host = nemordp_agent::host::sim::SimHost::open(
+        &config.sim,
+        &config.network,
+        &config.gpus,
+        folder.path(),
+        Arc::new(SystemClock),
+    )
+    .unwrap();
     let open = move |_| std::future::ready(Ok(host.clone()));
     let started = Box::pin(run(config, open, Arc::new(SystemClock), Arc::new(SystemEntropy), stop));
     tokio::time::timeout(DEADLINE, started).await.unwrap().unwrap_err()

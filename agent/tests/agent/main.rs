@@ -6,6 +6,7 @@ mod access;
 mod autonomy;
 mod control;
 mod enrollment;
+mod gpus;
 mod lifecycle;
 mod login;
 mod reconfigure;

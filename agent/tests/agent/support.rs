@@ -235,7 +235,7 @@ impl Node {
 }
 
 fn open(config: &Config, clock: &Arc<dyn Clock>) -> SimHost {
-    SimHost::open(&config.sim, &config.network, &config.data_dir, Arc::clone(clock)).unwrap()
+    SimHost::open(&config.sim, &config.network, &config.gpus, &config.data_dir, Arc::clone(clock)).unwrap()
 }
 
 pub(crate) fn read(answer: Result<Response<v1::Operation>, Status>) -> Result<Operation, Failure> {
@@ -276,6 +276,7 @@ impl Wanted {
             power: DesiredPower::On,
             suspended: false,
             disks: DiskSet::default(),
+            gpus: None,
         };
         let mutation = Mutation {
             operation_id: OperationId::new(&SystemClock, &SystemEntropy),

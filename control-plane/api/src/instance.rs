@@ -5,6 +5,7 @@ use nemordp_types::{GiB, HostName, InstanceId, LoginName, MiB, NodeId, OrderId, 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::gpu::Gpus;
 use crate::order::Affinity;
 use crate::page::page;
 use crate::word::words;
@@ -126,6 +127,9 @@ pub struct Instance {
     /// Disk, GiB.
     #[schema(value_type = u64)]
     pub disk_gib: GiB,
+    /// GPUs, of the model that it was given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gpus: Option<Gpus>,
     /// What it was made from.
     #[schema(value_type = String)]
     pub template: TemplateName,

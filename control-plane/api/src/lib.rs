@@ -10,6 +10,7 @@ pub mod availability;
 pub mod capacity;
 pub mod credentials;
 pub mod event;
+pub mod gpu;
 pub mod instance;
 pub mod key;
 pub mod node;
@@ -31,6 +32,7 @@ pub use availability::{Availability, AvailabilityList};
 pub use capacity::{Capacity, CapacityChange, CapacityList};
 pub use credentials::{CredentialsLink, CredentialsReveal, RevealedCredentials};
 pub use event::{Event, EventPage};
+pub use gpu::{Gpus, NodeGpus};
 pub use instance::{
     AdoptionHow, Instance, InstanceFreeze, InstanceLifecycle, InstancePage, InstancePower, InstanceUsage, NewAdoption,
     ReinstallInstance, RenameInstance, ResizeInstance,

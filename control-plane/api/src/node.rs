@@ -7,6 +7,7 @@ use nemordp_types::{Bytes, MiB, NodeId, RegionName, StorageClass, TemplateDigest
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::gpu::NodeGpus;
 use crate::page::{Fault, page};
 use crate::word::words;
 
@@ -204,6 +205,9 @@ pub struct Node {
     pub disk_reserved_bytes: Bytes,
     /// Its storage.
     pub pools: Vec<NodePool>,
+    /// Its GPUs, by model.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gpus: Vec<NodeGpus>,
     /// Public address at which customers connect.
     pub endpoint_address: String,
     /// First port there.

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::capacity::CapacityChange;
+use crate::gpu::Gpus;
 
 /// How one node fared.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -94,6 +95,9 @@ pub struct SupposedNode {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub storage_class: Option<StorageClass>,
+    /// GPUs that each has, with their model.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gpus: Option<Gpus>,
     /// How many of them; one when absent.
     #[serde(default = "one")]
     #[schema(default = 1, minimum = 1, maximum = 1000)]
@@ -123,6 +127,9 @@ pub struct SupposedPlan {
     /// The kind of storage that the disk lies on.
     #[schema(value_type = String)]
     pub storage_class: StorageClass,
+    /// GPUs; none when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gpus: Option<Gpus>,
     /// Orders of it that are expected in a month.
     #[serde(default)]
     pub orders: u64,

@@ -5,6 +5,7 @@ use nemordp_types::{GiB, MiB, PlanName, StorageClass, Vcpu};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::gpu::Gpus;
 use crate::page::page;
 
 /// A plan.
@@ -25,6 +26,9 @@ pub struct Plan {
     /// The kind of storage that the disk lies on.
     #[schema(value_type = String, example = "nvme")]
     pub storage_class: StorageClass,
+    /// GPUs, if it has any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gpus: Option<Gpus>,
     /// Labels that a node must have to take it.
     #[serde(default)]
     pub labels: Vec<String>,
@@ -57,6 +61,9 @@ pub struct NewPlan {
     /// The kind of storage that the disk lies on.
     #[schema(value_type = String, example = "nvme")]
     pub storage_class: StorageClass,
+    /// GPUs; none when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gpus: Option<Gpus>,
     /// Labels that a node must have to take it, 32 at most; any node will do without. Later orders follow a change,
     /// instances that were ordered keep what was asked for then.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -12,7 +12,7 @@ mod tests;
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use nemordp_types::instance::InstanceStatus;
+use nemordp_types::instance::{GpuSpec, InstanceStatus};
 use nemordp_types::{Bytes, InstanceId, MiB, NodeId, OrderId, SagaId, StorageClass, Vcpu};
 
 use crate::instance::Instance;
@@ -177,6 +177,8 @@ pub struct HeldCapacity {
     pub storage_class: StorageClass,
     /// Disk.
     pub disk: Bytes,
+    /// GPUs.
+    pub gpus: Option<GpuSpec>,
 }
 
 /// A port or a private address that is held.

@@ -34,9 +34,9 @@ pub use node::{Node, NodePin, Overcommit};
 pub use order::{Order, OrderChange, OrderState};
 pub use placement::{
     AddressKind, Affinity, Amounts, Capacity, Change, Demand, Explained, Explanation, FleetSnapshot, GpuDemand,
-    GpuModel, GpuRoom, GroupKey, HeldBack, LABELS_MAX, Lodger, MOVES_MAX, Members, Move, MovePlan, NodeSnapshot,
-    Placement, PlacementRequest, PlanShare, PoolRoom, Refusal, Refusals, Room, Siting, SlotReserve, SnapshotDigest,
-    Strain, Terms, Verdict, WhatIf, capacity_report, could_ever_hold, explain, how_many_fit, make_room, place, what_if,
+    GpuRoom, GroupKey, HeldBack, LABELS_MAX, Lodger, MOVES_MAX, Members, Move, MovePlan, NodeSnapshot, Placement,
+    PlacementRequest, PlanShare, PoolRoom, Refusal, Refusals, Room, Siting, SlotReserve, SnapshotDigest, Strain, Terms,
+    Verdict, WhatIf, capacity_report, could_ever_hold, explain, how_many_fit, make_room, place, what_if,
 };
 pub use plan::Plan;
 pub use region::RegionAvailability;

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::health::CLOCK_TOLERANCE;
 use crate::label::Label;
+use crate::placement::GpuRoom;
 
 /// How much more is sold than a node has, in percent of what it has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -80,6 +81,7 @@ pub fn inventory_changes(before: &NodeInventory, now: &NodeInventory) -> Vec<&'s
         ("pools", pools(before) != pools(now)),
         ("private_subnet", before.private_subnet != now.private_subnet),
         ("endpoints", before.endpoints != now.endpoints),
+        ("gpus", before.gpus != now.gpus),
         ("boot", before.boot_id != now.boot_id),
     ];
     parts.into_iter().filter(|(_, changed)| *changed).map(|(part, _)| part).collect()
@@ -136,6 +138,9 @@ pub struct Node {
     pub last_heartbeat_at: Option<Timestamp>,
     /// What is reserved on it, over all its pools.
     pub reserved: Reserved,
+    /// Its GPUs by model: how many it has, and how many of them are reserved. More are reserved than it has where it lost some.
+    #[serde(default)]
+    pub gpus: Vec<GpuRoom>,
     /// Serial number of its certificate, big-endian.
     pub certificate_serial: Vec<u8>,
     /// When it was enrolled.

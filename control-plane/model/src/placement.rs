@@ -33,7 +33,7 @@ pub use explain::{BEST_MAX, Explained, Explanation, Verdict, explain};
 pub use make_room::{Lodger, MOVES_MAX, Move, MovePlan, make_room};
 pub use overflow::{CloudOffer, GuestSystem, MicroMoney, OfferRefusal, Overflow, Tariff, cheapest};
 pub use refusal::{Refusal, Refusals};
-pub use request::{AddressKind, Affinity, Demand, GpuDemand, GpuModel, PlacementRequest};
+pub use request::{AddressKind, Affinity, Demand, GpuDemand, PlacementRequest};
 pub use score::Terms;
 pub use siting::{GroupKey, LABELS_MAX, Members, Siting, labels, not_too_many};
 pub use snapshot::{

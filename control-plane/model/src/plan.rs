@@ -7,12 +7,14 @@ use nemordp_types::{Bytes, Failure, GiB, MiB, PlanName, Reason, StorageClass, Te
 use serde::{Deserialize, Serialize};
 
 use crate::label::Label;
-use crate::placement::{Demand, not_too_many};
+use crate::placement::{Demand, GpuDemand, not_too_many};
 
 /// The largest amounts that a plan may have: beyond any machine, and far from every overflow.
 const VCPU_MAX: Vcpu = Vcpu(4_096);
 const MEMORY_MAX: MiB = MiB(64 << 20);
 const DISK_MAX: GiB = GiB(1 << 20);
+/// More than any machine has slots for.
+const GPUS_MAX: u32 = 64;
 /// Below this no guest system boots.
 const MEMORY_MIN: MiB = MiB(64);
 
@@ -29,6 +31,9 @@ pub struct Plan {
     pub disk: GiB,
     /// The kind of storage that the disk lies on.
     pub storage_class: StorageClass,
+    /// GPUs.
+    #[serde(default)]
+    pub gpus: Option<GpuDemand>,
     /// Labels that a node must have to take it.
     #[serde(default)]
     pub labels: BTreeSet<Label>,
@@ -52,6 +57,9 @@ impl Plan {
         if self.disk == GiB::ZERO || self.disk > DISK_MAX {
             return Err(Failure::field("disk_gib", format!("use 1 to {} GiB", DISK_MAX.0)));
         }
+        if self.gpus.as_ref().is_some_and(|gpus| !(1..=GPUS_MAX).contains(&gpus.count)) {
+            return Err(Failure::field("gpus.count", format!("use 1 to {GPUS_MAX} GPUs, or leave them out")));
+        }
         not_too_many(&self.labels, "labels")
     }
 
@@ -63,7 +71,7 @@ impl Plan {
             memory: self.memory,
             disk: self.disk,
             storage_class: self.storage_class.clone(),
-            gpus: None,
+            gpus: self.gpus.clone(),
         }
     }
 
@@ -95,6 +103,7 @@ mod tests {
             memory: MiB(memory),
             disk: GiB(disk),
             storage_class: StorageClass::new("nvme").unwrap(),
+            gpus: None,
             labels: BTreeSet::new(),
             on_sale: true,
             created_at: Timestamp::UNIX_EPOCH,
@@ -114,6 +123,11 @@ mod tests {
             (plan(2, 4096, u64::MAX), "disk_gib"),
         ] {
             assert_eq!(bad.check().unwrap_err().field.as_deref(), Some(field));
+        }
+        let with_gpus = |count| Plan { gpus: Some(GpuDemand { count, model: None }), ..plan(2, 4096, 50) };
+        assert!(with_gpus(1).check().is_ok());
+        for count in [0, 65] {
+            assert_eq!(with_gpus(count).check().unwrap_err().field.as_deref(), Some("gpus.count"));
         }
     }
 

@@ -137,6 +137,7 @@ impl App {
                 memory: plan.memory,
                 disk: plan.disk,
                 storage_class: plan.storage_class.clone(),
+                gpus: plan.gpus.clone(),
             },
             siting,
             guest,

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use nemordp_model::{
-    Capacity, Change, Demand, Explained, Lodger, MOVES_MAX, MovePlan, NodeSnapshot, PlacementRequest, Plan, PlanShare,
-    PoolRoom, Room, explain, make_room, what_if,
+    Capacity, Change, Demand, Explained, GpuRoom, Lodger, MOVES_MAX, MovePlan, NodeSnapshot, PlacementRequest, Plan,
+    PlanShare, PoolRoom, Room, explain, make_room, what_if,
 };
 use nemordp_store::{Decision, TenantScope};
 use nemordp_types::{Bytes, Failure, NodeId, OrderId, PlanName, RegionName, TemplateName};
@@ -100,7 +100,7 @@ impl App {
         let order = self.store.order_fetch(scope, id).await?;
         let instance = self.store.instance_fetch(scope, order.instance_id).await?;
         let decided = self.store.order_decision(scope, id).await?;
-        let request = request_of(&order.region, &instance);
+        let request = PlacementRequest::again(order.region.clone(), &instance);
         let groups = request.group_key().into_iter().collect();
         let snapshot = self.fleet.snapshot_for(Some(&order.region), &groups).await?;
         let explained = tokio::task::spawn_blocking(move || explain(&request, &snapshot)).await;
@@ -179,7 +179,7 @@ impl App {
         let lodger = |instance: nemordp_model::Instance| Lodger {
             instance_id: instance.id,
             node_id: instance.node_id,
-            request: request_of(region, &instance),
+            request: PlacementRequest::again(region.clone(), &instance),
         };
         Ok(movable.into_iter().map(lodger).collect())
     }
@@ -195,7 +195,7 @@ impl App {
                     })?;
                     (empty_copy(like), *count)
                 }
-                Addition::Of(node) => (new_machine(node, &supposed.region, fleet), node.count),
+                Addition::Of(node) => (new_machine(node, &supposed.region, fleet)?, node.count),
             };
             let so_far = u32::try_from(nodes.len()).unwrap_or(u32::MAX);
             if count == 0 || so_far.saturating_add(count) > SUPPOSED_MAX {
@@ -208,23 +208,6 @@ impl App {
             }
         }
         Ok(nodes)
-    }
-}
-
-/// What an instance would be ordered as now.
-fn request_of(region: &RegionName, instance: &nemordp_model::Instance) -> PlacementRequest {
-    let spec = &instance.spec;
-    let demand = Demand {
-        vcpu: spec.vcpu,
-        memory: spec.memory,
-        disk: spec.disk,
-        storage_class: spec.storage_class.clone(),
-        gpus: None,
-    };
-    PlacementRequest {
-        template: spec.template.digest,
-        template_size: spec.template.file_size,
-        ..PlacementRequest::new(region.clone(), demand).sited(instance.tenant_id, &instance.siting)
     }
 }
 
@@ -244,7 +227,7 @@ fn empty_copy(like: &NodeSnapshot) -> NodeSnapshot {
         free_ports: SUPPOSED_NUMBERS,
         free_addresses: SUPPOSED_NUMBERS,
         templates: like.templates.clone(),
-        gpus: like.gpus.iter().map(|gpus| nemordp_model::GpuRoom { room: whole(gpus.room), ..gpus.clone() }).collect(),
+        gpus: like.gpus.iter().map(|gpus| GpuRoom { room: whole(gpus.room), ..gpus.clone() }).collect(),
         held_back: like.held_back,
         labels: like.labels.clone(),
         pinned_to: like.pinned_to,
@@ -253,7 +236,10 @@ fn empty_copy(like: &NodeSnapshot) -> NodeSnapshot {
 }
 
 /// A machine with these amounts to sell, and every template that the fleet has.
-fn new_machine(node: &SupposedNode, region: &RegionName, fleet: &[NodeSnapshot]) -> NodeSnapshot {
+///
+/// # Errors
+/// GPUs without their model.
+fn new_machine(node: &SupposedNode, region: &RegionName, fleet: &[NodeSnapshot]) -> Result<NodeSnapshot, Failure> {
     let disk = Bytes::from(node.demand.disk);
     let room = |capacity: u64| Room { capacity, used: 0 };
     let pool = PoolRoom {
@@ -262,15 +248,21 @@ fn new_machine(node: &SupposedNode, region: &RegionName, fleet: &[NodeSnapshot])
         physical_free: disk,
         clones: 0,
     };
-    NodeSnapshot {
+    let gpus = node.demand.gpus.iter().map(|gpus| {
+        let unnamed = || Failure::field("add_nodes.gpus.model", "say which model the machine has, like rtx4000");
+        Ok(GpuRoom { model: gpus.model.clone().ok_or_else(unnamed)?, room: room(u64::from(gpus.count)) })
+    });
+    let id = NodeId::from_uuid(uuid::Uuid::nil());
+    Ok(NodeSnapshot {
         vcpu: room(u64::from(node.demand.vcpu.0)),
         memory: room(node.demand.memory.0),
         pools: vec![pool],
+        gpus: gpus.collect::<Result<_, Failure>>()?,
         free_ports: SUPPOSED_NUMBERS,
         free_addresses: SUPPOSED_NUMBERS,
         templates: fleet.iter().flat_map(|node| node.templates.iter().copied()).collect(),
-        ..NodeSnapshot::new(NodeId::from_uuid(uuid::Uuid::nil()), node.region.clone().unwrap_or_else(|| region.clone()))
-    }
+        ..NodeSnapshot::new(id, node.region.clone().unwrap_or_else(|| region.clone()))
+    })
 }
 
 /// A plan that is only supposed.
@@ -282,6 +274,7 @@ pub fn supposed_plan(name: PlanName, demand: Demand) -> Plan {
         memory: demand.memory,
         disk: demand.disk,
         storage_class: demand.storage_class,
+        gpus: demand.gpus,
         labels: BTreeSet::new(),
         on_sale: true,
         created_at: Timestamp::UNIX_EPOCH,

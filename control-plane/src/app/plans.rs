@@ -27,6 +27,7 @@ impl App {
             memory: new.memory,
             disk: new.disk,
             storage_class: new.storage_class.clone(),
+            gpus: new.gpus.clone(),
             labels: new.labels.clone(),
             on_sale: new.on_sale,
             created_at: now,

@@ -93,6 +93,14 @@ fn texts(labels: &BTreeSet<model::Label>) -> Vec<String> {
     labels.iter().map(|label| label.as_str().to_owned()).collect()
 }
 
+pub(super) fn gpus_of(gpus: api::Gpus) -> model::GpuDemand {
+    model::GpuDemand { count: gpus.count, model: gpus.model }
+}
+
+fn gpus(gpus: &model::GpuDemand) -> api::Gpus {
+    api::Gpus { count: gpus.count, model: gpus.model.clone() }
+}
+
 pub(super) fn plan(plan: &model::Plan) -> api::Plan {
     api::Plan {
         name: plan.name.clone(),
@@ -100,6 +108,7 @@ pub(super) fn plan(plan: &model::Plan) -> api::Plan {
         memory_mib: plan.memory,
         disk_gib: plan.disk,
         storage_class: plan.storage_class.clone(),
+        gpus: plan.gpus.as_ref().map(gpus),
         labels: texts(&plan.labels),
         on_sale: plan.on_sale,
         created_at: plan.created_at,
@@ -164,6 +173,7 @@ pub(super) fn instance(instance: &model::Instance, operator: bool) -> api::Insta
         vcpu: spec.vcpu,
         memory_mib: spec.memory,
         disk_gib: spec.disk,
+        gpus: spec.gpus.as_ref().map(|gpus| api::Gpus { count: gpus.count, model: Some(gpus.model.clone()) }),
         template: spec.template.name.clone(),
         node_id: operator.then_some(instance.node_id),
         placement_group: instance.siting.group.as_ref().map(|group| group.as_str().to_owned()),
@@ -255,6 +265,7 @@ pub(super) fn node(node: &model::Node) -> api::Node {
                 free_bytes: pool.free,
             })
             .collect(),
+        gpus: node.gpus.iter().map(node_gpus).collect(),
         endpoint_address: inventory.endpoints.address.to_string(),
         endpoint_first_port: inventory.endpoints.first_port,
         endpoint_last_port: inventory.endpoints.last_port,
@@ -273,6 +284,10 @@ pub(super) fn node(node: &model::Node) -> api::Node {
         enrolled_at: node.enrolled_at,
         updated_at: node.updated_at,
     }
+}
+
+fn node_gpus(gpus: &model::GpuRoom) -> api::NodeGpus {
+    api::NodeGpus { model: gpus.model.clone(), count: gpus.room.capacity, reserved: gpus.room.used }
 }
 
 fn node_template(presence: &TemplatePresence) -> api::NodeTemplate {

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use jiff::Timestamp;
-use nemordp_model::{EventKind, Instance, Label, Lifecycle, Order, OrderState, Siting};
-use nemordp_types::instance::{DesiredPower, DiskSet, GuestSpec, InstanceSpec, NetworkSpec};
+use nemordp_model::{EventKind, GpuDemand, Instance, Label, Lifecycle, Order, OrderState, Siting};
+use nemordp_types::instance::{DesiredPower, DiskSet, GpuSpec, GuestSpec, InstanceSpec, NetworkSpec};
 use nemordp_types::{
     Fence, Generation, GiB, HostName, InstanceId, KeyboardLayout, MiB, NodeId, OrderId, PlanName, RegionName,
     ReservationId, StorageClass, Template, TemplateName, TenantId, TimeZoneName, Vcpu,
@@ -37,11 +37,28 @@ pub struct Shape {
     pub disk: GiB,
     /// On what the disk lies.
     pub storage_class: StorageClass,
+    /// GPUs.
+    pub gpus: Option<GpuDemand>,
 }
 
 impl Shape {
     pub(crate) fn of(spec: &InstanceSpec) -> Self {
-        Self { vcpu: spec.vcpu, memory: spec.memory, disk: spec.disk, storage_class: spec.storage_class.clone() }
+        Self {
+            vcpu: spec.vcpu,
+            memory: spec.memory,
+            disk: spec.disk,
+            storage_class: spec.storage_class.clone(),
+            gpus: spec.gpus.clone().map(GpuDemand::from),
+        }
+    }
+
+    /// The same on another node, where GPUs of another model may do.
+    fn elsewhere(instance: &Instance) -> Self {
+        let mut shape = Self::of(&instance.spec);
+        if let Some(gpus) = shape.gpus.as_mut().filter(|_| instance.siting.any_gpu_model) {
+            gpus.model = None;
+        }
+        shape
     }
 }
 
@@ -119,8 +136,14 @@ pub struct Accepted {
     pub rest_shortened: bool,
 }
 
-/// Order and instance at their beginning.
-pub(crate) fn begin(accept: &OrderAccept, node_id: NodeId, network: NetworkSpec, now: Timestamp) -> (Order, Instance) {
+/// Order and instance at their beginning, on the node that gave them these GPUs and this network.
+pub(crate) fn begin(
+    accept: &OrderAccept,
+    node_id: NodeId,
+    gpus: Option<GpuSpec>,
+    network: NetworkSpec,
+    now: Timestamp,
+) -> (Order, Instance) {
     let OrderAccept { order: new, instance_id, shape, .. } = accept;
     let order = Order {
         id: new.id,
@@ -144,7 +167,10 @@ pub(crate) fn begin(accept: &OrderAccept, node_id: NodeId, network: NetworkSpec,
         order_id: new.id,
         tenant_id: new.tenant_id,
         node_id,
-        siting: accept.siting.clone(),
+        siting: Siting {
+            any_gpu_model: shape.gpus.as_ref().is_some_and(|gpus| gpus.model.is_none()),
+            ..accept.siting.clone()
+        },
         spec: InstanceSpec {
             order_id: new.id,
             vcpu: shape.vcpu,
@@ -157,6 +183,7 @@ pub(crate) fn begin(accept: &OrderAccept, node_id: NodeId, network: NetworkSpec,
             power: DesiredPower::On,
             suspended: false,
             disks: DiskSet::default(),
+            gpus,
         },
         generation: Generation(1),
         fence: Fence(0),
@@ -217,13 +244,14 @@ impl Store {
                 instance.lifecycle.to(Lifecycle::Failed)?;
             }
             reservation::release_in_tx(tx, instance_id).await?;
-            let shape = Shape::of(&instance.spec);
+            let shape = Shape::elsewhere(&instance);
             let taken = reservation::take_in_tx(tx, node_id, &shape).await?;
             still_suits(tx, &instance, node_id, &taken).await?;
             instance.spec.network = claim::network_in_tx(tx, node_id, instance_id, &taken.inventory).await?.spec;
-            let sequence = taken.sequence;
-            let new = NewReservation { id: reservation_id, instance_id, node_id, shape: &shape, sequence };
+            let (sequence, gpus) = (taken.sequence, taken.gpus.as_ref());
+            let new = NewReservation { id: reservation_id, instance_id, node_id, shape: &shape, gpus, sequence };
             reservation::insert_in_tx(tx, &[new]).await?;
+            instance.spec.gpus = taken.gpus;
             decision::keep_in_tx(tx, instance.order_id, &decision.reserved_on(node_id)).await?;
             instance.node_id = node_id;
             instance.generation = Generation(instance.generation.0 + 1);

@@ -7,6 +7,7 @@ use crate::Store;
 use crate::error::Result;
 use crate::instance;
 use crate::node;
+use crate::node_gpu;
 use crate::order;
 use crate::saga;
 use crate::sql::{Query, Row, values};
@@ -42,6 +43,7 @@ fn capacity(row: &Row) -> Result<HeldCapacity> {
         memory: row.get("memory_mib")?,
         storage_class: row.get("storage_class")?,
         disk: row.get("disk_bytes")?,
+        gpus: node_gpu::held(row)?,
     })
 }
 
@@ -72,7 +74,8 @@ async fn ledger(tx: &mut Tx, facts: &mut Facts) -> Result<()> {
     for order in facts.orders.iter().filter(|order| !known.contains(&order.instance_id)) {
         facts.instances.extend(instance::fetch_any(tx, order.instance_id).await?);
     }
-    let sql = "SELECT instance_id, node_id, vcpu, memory_mib, storage_class, disk_bytes FROM reservation \
+    let sql = "SELECT instance_id, node_id, vcpu, memory_mib, storage_class, disk_bytes, gpu_count, \
+               gpu_model FROM reservation \
                WHERE released_at IS NULL";
     let rows = tx.fetch(Query::new("reservation", sql, vec![])).await?;
     facts.capacity = rows.iter().map(capacity).collect::<Result<_>>()?;

@@ -12,6 +12,7 @@ mod room;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use nemordp_model::{EventKind, GroupKey, Instance, Order};
+use nemordp_types::instance::GpuSpec;
 use nemordp_types::{ApiKeyId, NodeId};
 use serde_json::json;
 
@@ -30,7 +31,7 @@ use crate::rows::{Kind, Rows};
 use crate::saga::{self, About};
 use crate::sql::{Query, values};
 use crate::transaction::{Sql as _, Tx};
-use room::Room;
+use room::{Given, Room};
 
 /// How many orders share a commit at most: beyond it the locks are held longer than the flush that is shared.
 pub const BURST_MAX: usize = 500;
@@ -68,6 +69,7 @@ struct Fitting<'a> {
     index: usize,
     accept: &'a OrderAccept,
     node_id: NodeId,
+    gpus: Option<GpuSpec>,
 }
 
 /// Which nodes of an order are tried.
@@ -92,7 +94,8 @@ async fn accept_in_tx(tx: &mut Tx, burst: &[&Candidate<'_>], tries: Try) -> Resu
     let known = idempotency::known_in_tx(tx, &intentions).await?;
     let nodes: BTreeSet<NodeId> = burst.iter().flat_map(|candidate| tries.of(candidate.accept)).collect();
     let groups = burst.iter().filter_map(|c| c.accept.siting.group_of(c.accept.order.tenant_id)).collect();
-    let mut rooms = lock(tx, &nodes, &groups).await?;
+    let with_gpus = burst.iter().any(|candidate| candidate.accept.shape.gpus.is_some());
+    let mut rooms = lock(tx, &nodes, &groups, with_gpus).await?;
     let mut fitting = Vec::new();
     for (index, candidate) in burst.iter().enumerate() {
         let accept = candidate.accept;
@@ -101,9 +104,9 @@ async fn accept_in_tx(tx: &mut Tx, burst: &[&Candidate<'_>], tries: Try) -> Resu
             outcomes.push(Some(answer.clone().map(Once::Replayed)));
             continue;
         }
-        let taken = tries.of(accept).find(|id| rooms.get_mut(id).is_some_and(|room| room.take(accept)));
+        let taken = tries.of(accept).find_map(|id| Some((id, rooms.get_mut(&id)?.take(accept)?)));
         outcomes.push(if taken.is_none() { Some(Err(StoreError::Raced)) } else { None });
-        fitting.extend(taken.map(|node_id| Fitting { index, accept, node_id }));
+        fitting.extend(taken.map(|(node_id, Given { gpus })| Fitting { index, accept, node_id, gpus }));
     }
     let ready = claim(tx, &mut rooms, fitting, &mut outcomes).await?;
     write(tx, &rooms, &ready).await?;
@@ -121,8 +124,13 @@ async fn accept_in_tx(tx: &mut Tx, burst: &[&Candidate<'_>], tries: Try) -> Resu
 }
 
 /// Locks the nodes of the burst, in the order of their ids, and reads what is left on them and whom they have of the
-/// burst's groups.
-async fn lock(tx: &mut Tx, nodes: &BTreeSet<NodeId>, groups: &BTreeSet<GroupKey>) -> Result<BTreeMap<NodeId, Room>> {
+/// burst's groups; GPUs where an order asks for any.
+async fn lock(
+    tx: &mut Tx,
+    nodes: &BTreeSet<NodeId>,
+    groups: &BTreeSet<GroupKey>,
+    with_gpus: bool,
+) -> Result<BTreeMap<NodeId, Room>> {
     let ids = || {
         let mut rows = Rows::new(&[("node_id", Kind::Blob)]);
         nodes.iter().for_each(|id| rows.push(values![*id]));
@@ -144,6 +152,16 @@ async fn lock(tx: &mut Tx, nodes: &BTreeSet<NodeId>, groups: &BTreeSet<GroupKey>
         let left = row.get::<u64>("capacity_bytes")?.saturating_sub(row.get::<u64>("used_bytes")?);
         if let Some(room) = rooms.get_mut(&row.get("node_id")?) {
             room.pools.insert(row.get("storage_class")?, left);
+        }
+    }
+    if with_gpus {
+        let sql = "SELECT node_id, model, capacity, used FROM node_gpu \
+                   WHERE node_id IN (SELECT node_id FROM {rows} AS r)";
+        for row in tx.fetch(Query::over("node_gpu", sql, vec![], ids())).await? {
+            let left = row.get::<u64>("capacity")?.saturating_sub(row.get::<u64>("used")?);
+            if let Some(room) = rooms.get_mut(&row.get("node_id")?) {
+                room.gpus.insert(row.get("model")?, left);
+            }
         }
     }
     // After the locks: what others put there before they gave them up is seen.
@@ -172,16 +190,16 @@ async fn claim<'a>(
     let networks = many::network_in_tx_many(tx, &demands).await?;
     drop(demands);
     let mut ready = Vec::with_capacity(fitting.len());
-    for (Fitting { index, accept, node_id }, network) in fitting.into_iter().zip(networks) {
+    for (Fitting { index, accept, node_id, gpus }, network) in fitting.into_iter().zip(networks) {
         let Some(room) = rooms.get_mut(&node_id) else { continue };
         match network {
             Ok(Network { spec, rest_shortened }) => {
-                let sequence = room.keep(&accept.shape);
-                let (order, instance) = accept::begin(accept, node_id, spec, tx.now);
+                let sequence = room.keep(&accept.shape, gpus.as_ref());
+                let (order, instance) = accept::begin(accept, node_id, gpus, spec, tx.now);
                 ready.push(Ready { index, accept, node_id, sequence, order, instance, rest_shortened });
             }
             Err(refused) => {
-                room.give_back(accept);
+                room.give_back(accept, gpus.as_ref());
                 outcomes[index] = Some(Err(refused));
             }
         }
@@ -202,6 +220,7 @@ async fn write(tx: &mut Tx, rooms: &BTreeMap<NodeId, Room>, ready: &[Ready<'_>])
             instance_id: r.accept.instance_id,
             node_id: r.node_id,
             shape: &r.accept.shape,
+            gpus: r.instance.spec.gpus.as_ref(),
             sequence: r.sequence,
         })
         .collect();
@@ -227,10 +246,14 @@ async fn take_in_tx(tx: &mut Tx, rooms: &BTreeMap<NodeId, Room>) -> Result<()> {
     let mut nodes =
         Rows::new(&[("node_id", Kind::Blob), ("vcpu", Kind::Int), ("memory_mib", Kind::Int), ("orders", Kind::Int)]);
     let mut pools = Rows::new(&[("pool_node", Kind::Blob), ("class", Kind::Text), ("bytes", Kind::Int)]);
+    let mut gpus = Rows::new(&[("gpu_node", Kind::Blob), ("of_model", Kind::Text), ("cards", Kind::Int)]);
     for (id, room) in rooms.iter().filter(|(_, room)| room.taken_orders > 0) {
         nodes.push(values![*id, room.taken_vcpu, room.taken_memory, room.taken_orders]);
         for (class, bytes) in &room.taken_bytes {
             pools.push(values![*id, class, *bytes]);
+        }
+        for (model, count) in &room.taken_gpus {
+            gpus.push(values![*id, model, *count]);
         }
     }
     let sql = "UPDATE node SET vcpu_used = node.vcpu_used + r.vcpu, \
@@ -243,7 +266,11 @@ async fn take_in_tx(tx: &mut Tx, rooms: &BTreeMap<NodeId, Room>) -> Result<()> {
     let sql = "UPDATE node_pool SET used_bytes = node_pool.used_bytes + r.bytes FROM {rows} AS r \
                WHERE node_pool.node_id = r.pool_node AND node_pool.storage_class = r.class \
                AND node_pool.used_bytes + r.bytes <= node_pool.capacity_bytes";
-    tx.execute_over(Query::over("node_pool", sql, vec![], pools)).await
+    tx.execute_over(Query::over("node_pool", sql, vec![], pools)).await?;
+    let sql = "UPDATE node_gpu SET used = node_gpu.used + r.cards FROM {rows} AS r \
+               WHERE node_gpu.node_id = r.gpu_node AND node_gpu.model = r.of_model \
+               AND node_gpu.used + r.cards <= node_gpu.capacity";
+    tx.execute_over(Query::over("node_gpu", sql, vec![], gpus)).await
 }
 
 /// Parts that may share a commit: as large as allowed, and never two of the same idempotency key.

@@ -9,8 +9,8 @@ use nemordp_model::{
 };
 use nemordp_types::node::{NodeAvailability, NodePolicy};
 use nemordp_types::{
-    ApiKeyId, Bytes, EventId, Fence, Generation, GiB, HostName, InstallationId, InstanceId, KeyboardLayout, MeterId,
-    MiB, NodeAddress, NodeId, OperationId, OrderId, PlanName, RegionName, ReservationId, SagaId, StorageClass,
+    ApiKeyId, Bytes, EventId, Fence, Generation, GiB, GpuModel, HostName, InstallationId, InstanceId, KeyboardLayout,
+    MeterId, MiB, NodeAddress, NodeId, OperationId, OrderId, PlanName, RegionName, ReservationId, SagaId, StorageClass,
     TemplateDigest, TemplateName, TenantId, TicketId, TimeZoneName, Vcpu,
 };
 use serde::Serialize;
@@ -198,7 +198,18 @@ macro_rules! texts {
         }
     )*};
 }
-texts!(PlanName, RegionName, StorageClass, TemplateName, HostName, TimeZoneName, KeyboardLayout, Label, ApiScopes);
+texts!(
+    PlanName,
+    RegionName,
+    StorageClass,
+    GpuModel,
+    TemplateName,
+    HostName,
+    TimeZoneName,
+    KeyboardLayout,
+    Label,
+    ApiScopes
+);
 
 macro_rules! closed_lists {
     ($($name:ident),*) => {$(

@@ -10,6 +10,7 @@ use nemordp_types::{NodeId, RegionName};
 use crate::Store;
 use crate::error::Result;
 use crate::group_member::{self, ByNode};
+use crate::node_gpu;
 use crate::sql::{Query, Row, values};
 use crate::transaction::Sql as _;
 
@@ -80,6 +81,7 @@ impl Store {
         for row in self.reader().fetch(Query::new("node_pool", sql, vec![])).await? {
             pools.entry(row.get("node_id")?).or_default().push(pool(&row)?);
         }
+        let mut gpus = node_gpu::all(&mut self.reader()).await?;
         let held = held(self).await?;
         let sql = "SELECT id, region, policy, availability, vcpu_capacity, vcpu_used, memory_capacity_mib, \
                    memory_used_mib, inventory, load, labels, pinned_to FROM node \
@@ -89,7 +91,8 @@ impl Store {
         let nodes = rows.iter().map(|row| -> Result<NodeSnapshot> {
             let id = row.get("id")?;
             let found = node(row, pools.remove(&id).unwrap_or_default(), count(id, "port"), count(id, "address"))?;
-            Ok(NodeSnapshot { groups: members.remove(&id).unwrap_or_default(), ..found })
+            let (groups, gpus) = (members.remove(&id).unwrap_or_default(), gpus.remove(&id).unwrap_or_default());
+            Ok(NodeSnapshot { groups, gpus, ..found })
         });
         Ok(FleetSnapshot::new(taken_at, nodes.collect::<Result<_>>()?))
     }
@@ -97,9 +100,11 @@ impl Store {
     /// What was ordered since then, by plan on sale: what is expected to be ordered. Plans that nobody ordered are left
     /// out.
     pub async fn plan_mix(&self, since: Timestamp) -> Result<Vec<PlanShare>> {
-        let sql = "SELECT p.name, p.vcpu, p.memory_mib, p.disk_gib, p.storage_class, COUNT(*) AS orders FROM plan p \
+        let sql = "SELECT p.name, p.vcpu, p.memory_mib, p.disk_gib, p.storage_class, p.gpu_count, p.gpu_model, \
+                   COUNT(*) AS orders FROM plan p \
                    JOIN customer_order o ON o.plan = p.name WHERE p.on_sale = 1 AND o.created_at >= $1 \
-                   GROUP BY p.name, p.vcpu, p.memory_mib, p.disk_gib, p.storage_class ORDER BY p.name";
+                   GROUP BY p.name, p.vcpu, p.memory_mib, p.disk_gib, p.storage_class, p.gpu_count, p.gpu_model \
+                   ORDER BY p.name";
         let rows = self.reader().fetch(Query::new("plan", sql, values![since])).await?;
         let share = |row: &Row| -> Result<PlanShare> {
             let demand = Demand {
@@ -107,7 +112,7 @@ impl Store {
                 memory: row.get("memory_mib")?,
                 disk: row.get("disk_gib")?,
                 storage_class: row.get("storage_class")?,
-                gpus: None,
+                gpus: node_gpu::wanted(row)?,
             };
             Ok(PlanShare { plan: row.get("name")?, demand, orders: row.get("orders")? })
         };

@@ -17,6 +17,7 @@ use crate::codec;
 use crate::error::Result;
 use crate::event::Subject;
 use crate::node::{MISSING, overcommit};
+use crate::node_gpu;
 use crate::node_session::{self, Sender};
 use crate::observation;
 use crate::sql::{Query, Row, values};
@@ -87,7 +88,7 @@ pub struct HeartbeatOutcome {
 pub(crate) struct Shortage(Vec<String>);
 
 impl Shortage {
-    fn note(&mut self, what: &str, used: u64, capacity: u64) {
+    pub(crate) fn note(&mut self, what: &str, used: u64, capacity: u64) {
         if used > capacity {
             self.0.push(format!("{what} {used} of {capacity}"));
         }
@@ -123,6 +124,7 @@ pub(crate) async fn inventory_in_tx(tx: &mut Tx, id: NodeId, inventory: &NodeInv
     shortage.note("processors", vcpu_used, vcpu);
     shortage.note("MiB of memory", memory_used, memory);
     pools_in_tx(tx, id, inventory, &mut shortage).await?;
+    node_gpu::report_in_tx(tx, id, inventory, &mut shortage).await?;
     if !shortage.is_empty() && !was_short {
         cordon_in_tx(tx, id, &shortage).await?;
     }
@@ -178,7 +180,8 @@ async fn pools_in_tx(tx: &mut Tx, id: NodeId, inventory: &NodeInventory, shortag
 /// Whether the node's row shows more reserved than it has to sell.
 async fn is_oversold(tx: &mut Tx, id: NodeId) -> Result<bool> {
     let sql = "SELECT id FROM node WHERE id = $1 AND (vcpu_used > vcpu_capacity OR memory_used_mib > memory_capacity_mib \
-               OR EXISTS (SELECT 1 FROM node_pool p WHERE p.node_id = node.id AND p.used_bytes > p.capacity_bytes))";
+               OR EXISTS (SELECT 1 FROM node_pool p WHERE p.node_id = node.id AND p.used_bytes > p.capacity_bytes) \
+               OR EXISTS (SELECT 1 FROM node_gpu g WHERE g.node_id = node.id AND g.used > g.capacity))";
     Ok(tx.fetch_optional(Query::new("node", sql, values![id])).await?.is_some())
 }
 

@@ -27,7 +27,7 @@ macro_rules! columns {
     () => {
         "id, order_id, tenant_id, node_id, spec, generation, fence, lifecycle, observed, observed_at, \
          rdp_certificate_sha256, frozen, frozen_at, suspended_at, delete_after, misaligned_at, created_at, updated_at, \
-         labels, placement_group, affinity, \
+         labels, placement_group, affinity, any_gpu_model, \
          (SELECT t.pinned FROM tenant t WHERE t.id = instance.tenant_id) AS tenant_pinned"
     };
 }
@@ -72,6 +72,7 @@ fn instance(row: &Row) -> Result<Instance> {
             pinned: row.get("tenant_pinned")?,
             group: row.get("placement_group")?,
             affinity: row.get("affinity")?,
+            any_gpu_model: row.get("any_gpu_model")?,
         },
         spec: row.json("spec")?,
         generation: row.get("generation")?,
@@ -103,13 +104,15 @@ const ROW: &[(&str, Kind)] = &[
     ("labels", Kind::Text),
     ("placement_group", Kind::Text),
     ("affinity", Kind::Text),
+    ("any_gpu_model", Kind::Int),
 ];
 
 /// Writes instances at their beginning.
 pub(crate) async fn insert_in_tx<'i>(tx: &mut Tx, instances: impl Iterator<Item = &'i Instance>) -> Result<()> {
     let sql = "INSERT INTO instance (id, order_id, tenant_id, node_id, spec, generation, fence, lifecycle, created_at, \
-               updated_at, labels, placement_group, affinity) SELECT id, order_id, tenant_id, node_id, spec, generation, \
-               fence, lifecycle, created_at, created_at, labels, placement_group, affinity FROM {rows} AS r";
+               updated_at, labels, placement_group, affinity, any_gpu_model) SELECT id, order_id, tenant_id, node_id, spec, \
+               generation, fence, lifecycle, created_at, created_at, labels, placement_group, affinity, any_gpu_model \
+               FROM {rows} AS r";
     let mut rows = Rows::new(ROW);
     for new in instances {
         rows.push(values![
@@ -125,6 +128,7 @@ pub(crate) async fn insert_in_tx<'i>(tx: &mut Tx, instances: impl Iterator<Item 
             json(&new.siting.labels)?,
             new.siting.group.as_ref(),
             new.siting.affinity,
+            new.siting.any_gpu_model,
         ]);
     }
     tx.execute_over(Query::over("instance", sql, vec![], rows)).await

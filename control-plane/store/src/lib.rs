@@ -7,7 +7,7 @@
 //!
 //! Map: [`error`] what can go wrong · `sql`, `rows`, `codec`, `transaction`, `group`, `open`, `migrate` how both databases are
 //! spoken to · [`page`] listing · one file per noun for the rest: [`tenant`], [`api_key`], [`plan`], [`template`],
-//! [`ticket`], [`node`], `node_siting`, [`heartbeat`], [`certificate`], [`fleet`], [`order`], [`accept`] an order with all that it needs,
+//! [`ticket`], [`node`], `node_siting`, `node_gpu`, [`heartbeat`], [`certificate`], [`fleet`], [`order`], [`accept`] an order with all that it needs,
 //! [`burst`] many of them in one commit, [`decision`], [`turn`], [`instance`], [`reservation`], `claim`, `group_member`, `resize`,
 //! [`saga`], [`lease`], [`effect`], [`idempotency`], [`event`], [`secret`], [`frozen`], [`backup`],
 //! `audit`, [`reconciler`], [`expire`], [`wake`], `installation`.
@@ -40,6 +40,7 @@ pub mod lease;
 mod migrate;
 pub mod node;
 mod node_fence;
+mod node_gpu;
 pub mod node_session;
 mod node_siting;
 mod observation;

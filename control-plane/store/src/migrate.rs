@@ -63,6 +63,10 @@ migrations! {
     93 "0093_tenant_pinned",
     94 "0094_instance_labels",
     95 "0095_instance_placement_group",
+    100 "0100_node_gpu",
+    101 "0101_plan_gpus",
+    102 "0102_reservation_gpus",
+    103 "0103_instance_any_gpu_model",
 }
 
 /// SQLite's words and PostgreSQL's, outside of comments.

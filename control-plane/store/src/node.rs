@@ -13,6 +13,7 @@ use crate::error::{Result, StoreError};
 use crate::event::Subject;
 use crate::heartbeat;
 use crate::idempotency::{Idempotency, Once, once};
+use crate::node_gpu;
 use crate::node_session;
 use crate::page::{Page, Paged};
 use crate::sql::{Query, Row, values};
@@ -82,6 +83,7 @@ fn node(row: &Row) -> Result<Node> {
             memory: row.get("memory_used_mib")?,
             disk: row.get("disk_used")?,
         },
+        gpus: Vec::new(),
         certificate_serial: row.get("certificate_serial")?,
         enrolled_at: row.get("enrolled_at")?,
         updated_at: row.get("updated_at")?,
@@ -100,13 +102,25 @@ pub(crate) fn overcommit(row: &Row) -> Result<Overcommit> {
 pub(crate) async fn fetch(sql: &mut impl Sql, id: NodeId) -> Result<Node> {
     let text = concat!("SELECT ", columns!(), " FROM node WHERE id = $1");
     let row = sql.fetch_optional(Query::new("node", text, values![id])).await?;
-    node(&row.ok_or(MISSING)?)
+    Ok(Node { gpus: node_gpu::of(sql, id).await?, ..node(&row.ok_or(MISSING)?)? })
+}
+
+/// Nodes with their GPUs.
+async fn gather(sql: &mut impl Sql, rows: &[Row]) -> Result<Vec<Node>> {
+    let mut gpus = node_gpu::all(sql).await?;
+    let mut found = Vec::with_capacity(rows.len());
+    for row in rows {
+        let node = node(row)?;
+        found.push(Node { gpus: gpus.remove(&node.id).unwrap_or_default(), ..node });
+    }
+    Ok(found)
 }
 
 /// All that were not decommissioned.
 pub(crate) async fn present(tx: &mut Tx) -> Result<Vec<Node>> {
     let sql = concat!("SELECT ", columns!(), " FROM node WHERE policy <> 'decommissioned'");
-    tx.fetch(Query::new("node", sql, vec![])).await?.iter().map(node).collect()
+    let rows = tx.fetch(Query::new("node", sql, vec![])).await?;
+    gather(tx, &rows).await
 }
 
 async fn insert(tx: &mut Tx, new: &NodeEnroll, region: &RegionName, overcommit: Overcommit) -> Result<()> {
@@ -190,14 +204,15 @@ impl Store {
     pub async fn node_fetch_by_name(&self, name: &Label) -> Result<Option<Node>> {
         let sql = concat!("SELECT ", columns!(), " FROM node WHERE name = $1");
         let row = self.reader().fetch_optional(Query::new("node", sql, values![name])).await?;
-        row.as_ref().map(node).transpose()
+        let mut found = gather(&mut self.reader(), row.as_slice()).await?;
+        Ok(found.pop())
     }
 
     /// Nodes, decommissioned ones too.
     pub async fn node_list(&self, page: Page<NodeId>) -> Result<Paged<Node, NodeId>> {
         let sql = concat!("SELECT ", columns!(), " FROM node WHERE id > $1 ORDER BY id LIMIT $2");
         let rows = self.reader().fetch(Query::new("node", sql, values![page.begins(), page.fetch()])).await?;
-        let items = rows.iter().map(node).collect::<Result<_>>()?;
+        let items = gather(&mut self.reader(), &rows).await?;
         Ok(page.cut(items, |n: &Node| n.id))
     }
 

@@ -2,20 +2,21 @@
 
 use std::collections::BTreeSet;
 
-use nemordp_model::{Label, Plan};
+use nemordp_model::{GpuDemand, Label, Plan};
 use nemordp_types::{GiB, MiB, PlanName, StorageClass, Vcpu};
 
 use crate::Store;
 use crate::codec::json;
 use crate::error::{Result, StoreError};
 use crate::idempotency::{Idempotency, Once, once};
+use crate::node_gpu;
 use crate::page::{Page, Paged};
 use crate::sql::{Query, Row, values};
 use crate::transaction::Sql as _;
 
 macro_rules! columns {
     () => {
-        "name, vcpu, memory_mib, disk_gib, storage_class, labels, on_sale, created_at, updated_at"
+        "name, vcpu, memory_mib, disk_gib, storage_class, labels, on_sale, created_at, updated_at, gpu_count, gpu_model"
     };
 }
 
@@ -32,6 +33,8 @@ pub struct NewPlan {
     pub disk: GiB,
     /// On what the disk lies.
     pub storage_class: StorageClass,
+    /// GPUs.
+    pub gpus: Option<GpuDemand>,
     /// Labels that a node must have to take it.
     pub labels: BTreeSet<Label>,
     /// Whether new orders may name it.
@@ -45,6 +48,7 @@ fn plan(row: &Row) -> Result<Plan> {
         memory: row.get("memory_mib")?,
         disk: row.get("disk_gib")?,
         storage_class: row.get("storage_class")?,
+        gpus: node_gpu::wanted(row)?,
         labels: row.json("labels")?,
         on_sale: row.get("on_sale")?,
         created_at: row.get("created_at")?,
@@ -63,6 +67,7 @@ impl Store {
                 memory: new.memory,
                 disk: new.disk,
                 storage_class: new.storage_class.clone(),
+                gpus: new.gpus.clone(),
                 labels: new.labels.clone(),
                 on_sale: new.on_sale,
                 created_at: now,
@@ -72,10 +77,10 @@ impl Store {
             let sql = concat!(
                 "INSERT INTO plan (",
                 columns!(),
-                ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $8) \
+                ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $8, $9, $10) \
                  ON CONFLICT (name) DO UPDATE SET vcpu = excluded.vcpu, memory_mib = excluded.memory_mib, \
                  disk_gib = excluded.disk_gib, storage_class = excluded.storage_class, labels = excluded.labels, on_sale = excluded.on_sale, \
-                 updated_at = excluded.updated_at RETURNING ",
+                 gpu_count = excluded.gpu_count, gpu_model = excluded.gpu_model, updated_at = excluded.updated_at RETURNING ",
                 columns!()
             );
             let values = values![
@@ -86,7 +91,9 @@ impl Store {
                 &new.storage_class,
                 json(&new.labels)?,
                 new.on_sale,
-                now
+                now,
+                new.gpus.as_ref().map_or(0, |gpus| gpus.count),
+                new.gpus.as_ref().and_then(|gpus| gpus.model.as_ref()),
             ];
             let row = tx.fetch_optional(Query::new("plan", sql, values)).await?;
             plan(&row.ok_or(StoreError::NotFound { noun: "plan" })?)?

@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 use nemordp_model::Label;
+use nemordp_types::instance::GpuSpec;
 use nemordp_types::node::NodeInventory;
 use nemordp_types::{Bytes, InstanceId, MiB, NodeId, ReservationId, StorageClass, TenantId, Vcpu};
 
@@ -15,6 +16,7 @@ use crate::Store;
 use crate::accept::Shape;
 use crate::claim;
 use crate::error::{Result, StoreError};
+use crate::node_gpu;
 use crate::page::{Page, Paged};
 use crate::rows::{Kind, Rows};
 use crate::sql::{Query, Row, values};
@@ -37,6 +39,8 @@ pub struct Reservation {
     pub storage_class: StorageClass,
     /// Disk.
     pub disk: Bytes,
+    /// GPUs.
+    pub gpus: Option<GpuSpec>,
     /// Since when.
     pub created_at: Timestamp,
     /// When it was given back.
@@ -55,6 +59,8 @@ pub(crate) struct Taken {
     pub(crate) labels: BTreeSet<Label>,
     /// The only tenant that it is kept for.
     pub(crate) pinned_to: Option<TenantId>,
+    /// GPUs, of the model that there was.
+    pub(crate) gpus: Option<GpuSpec>,
     /// The number in the node's history.
     pub(crate) sequence: u64,
 }
@@ -62,7 +68,7 @@ pub(crate) struct Taken {
 macro_rules! columns {
     () => {
         "id, instance_id, node_id, vcpu, memory_mib, storage_class, disk_bytes, created_at, released_at, \
-         reserved_sequence, released_sequence"
+         reserved_sequence, released_sequence, gpu_count, gpu_model"
     };
 }
 
@@ -75,6 +81,7 @@ fn reservation(row: &Row) -> Result<Reservation> {
         memory: row.get("memory_mib")?,
         storage_class: row.get("storage_class")?,
         disk: row.get("disk_bytes")?,
+        gpus: node_gpu::held(row)?,
         created_at: row.get("created_at")?,
         released_at: row.get("released_at")?,
         reserved_sequence: row.get("reserved_sequence")?,
@@ -91,16 +98,20 @@ pub(crate) async fn take_in_tx(tx: &mut Tx, node_id: NodeId, shape: &Shape) -> R
                RETURNING inventory, labels, pinned_to, reservation_sequence";
     let row = tx.fetch_optional(Query::new("node", sql, values![node_id, shape.vcpu, shape.memory])).await?;
     let row = row.ok_or(StoreError::Raced)?;
-    let taken = Taken {
+    let mut taken = Taken {
         inventory: row.json("inventory")?,
         labels: row.json("labels")?,
         pinned_to: row.get("pinned_to")?,
+        gpus: None,
         sequence: row.get("reservation_sequence")?,
     };
     let sql = "UPDATE node_pool SET used_bytes = used_bytes + $3 \
                WHERE node_id = $1 AND storage_class = $2 AND used_bytes + $3 <= capacity_bytes";
     let values = values![node_id, &shape.storage_class, Bytes::from(shape.disk)];
     tx.execute_one(Query::new("node_pool", sql, values), StoreError::Raced).await?;
+    if let Some(wanted) = &shape.gpus {
+        taken.gpus = Some(node_gpu::take_in_tx(tx, node_id, wanted).await?);
+    }
     Ok(taken)
 }
 
@@ -110,6 +121,8 @@ pub(crate) struct NewReservation<'a> {
     pub(crate) instance_id: InstanceId,
     pub(crate) node_id: NodeId,
     pub(crate) shape: &'a Shape,
+    /// The GPUs that were taken for it.
+    pub(crate) gpus: Option<&'a GpuSpec>,
     /// The number in the node's history.
     pub(crate) sequence: u64,
 }
@@ -117,8 +130,8 @@ pub(crate) struct NewReservation<'a> {
 pub(crate) async fn insert_in_tx(tx: &mut Tx, new: &[NewReservation<'_>]) -> Result<()> {
     let now = tx.now;
     let sql = "INSERT INTO reservation (id, instance_id, node_id, vcpu, memory_mib, storage_class, disk_bytes, created_at, \
-               reserved_sequence) SELECT id, instance_id, node_id, vcpu, memory_mib, storage_class, disk_bytes, $1, \
-               sequence FROM {rows} AS r";
+               reserved_sequence, gpu_count, gpu_model) SELECT id, instance_id, node_id, vcpu, memory_mib, storage_class, \
+               disk_bytes, $1, sequence, gpu_count, gpu_model FROM {rows} AS r";
     let mut rows = Rows::new(&[
         ("id", Kind::Blob),
         ("instance_id", Kind::Blob),
@@ -128,8 +141,10 @@ pub(crate) async fn insert_in_tx(tx: &mut Tx, new: &[NewReservation<'_>]) -> Res
         ("storage_class", Kind::Text),
         ("disk_bytes", Kind::Int),
         ("sequence", Kind::Int),
+        ("gpu_count", Kind::Int),
+        ("gpu_model", Kind::Text),
     ]);
-    for NewReservation { id, instance_id, node_id, shape, sequence } in new {
+    for NewReservation { id, instance_id, node_id, shape, gpus, sequence } in new {
         let disk = Bytes::from(shape.disk);
         rows.push(values![
             *id,
@@ -139,7 +154,9 @@ pub(crate) async fn insert_in_tx(tx: &mut Tx, new: &[NewReservation<'_>]) -> Res
             shape.memory,
             &shape.storage_class,
             disk,
-            *sequence
+            *sequence,
+            gpus.map_or(0, |gpus| gpus.count),
+            gpus.map(|gpus| &gpus.model),
         ]);
     }
     tx.execute_over(Query::over("reservation", sql, values![now], rows)).await
@@ -183,6 +200,9 @@ async fn give_back(tx: &mut Tx, held: &Reservation) -> Result<()> {
                WHERE node_id = $1 AND storage_class = $2";
     let values = values![held.node_id, &held.storage_class, held.disk];
     tx.execute_one(Query::new("node_pool", sql, values), lost()).await?;
+    if let Some(gpus) = &held.gpus {
+        node_gpu::give_back_in_tx(tx, held.node_id, gpus, lost()).await?;
+    }
     let sql = "UPDATE reservation SET released_at = $2, released_sequence = $3 WHERE id = $1 AND released_at IS NULL";
     tx.execute_one(Query::new("reservation", sql, values![held.id, now, sequence]), lost()).await
 }

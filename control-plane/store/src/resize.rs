@@ -1,11 +1,13 @@
 //! Changing how much an instance holds on its node: the old reservation ends and a new one begins in the same transaction,
 //! so that the history of reservations stays true.
 
+use nemordp_types::instance::GpuSpec;
 use nemordp_types::node::{NodeAvailability, NodePolicy};
 use nemordp_types::{Bytes, Failure, InstanceId, MiB, NodeId, Reason, ReservationId, Vcpu};
 
 use crate::accept::Shape;
 use crate::error::{Result, StoreError};
+use crate::node_gpu;
 use crate::reservation::{self, NewReservation};
 use crate::sql::{Query, values};
 use crate::transaction::{Sql as _, Tx};
@@ -17,13 +19,14 @@ struct Held {
     vcpu: Vcpu,
     memory: MiB,
     disk: Bytes,
+    gpus: Option<GpuSpec>,
 }
 
 /// The reservation that an instance has; locks it.
 async fn held(tx: &mut Tx, instance_id: InstanceId) -> Result<Held> {
-    let sql = "SELECT id, node_id, vcpu, memory_mib, disk_bytes FROM reservation \
+    let sql = "SELECT id, node_id, vcpu, memory_mib, disk_bytes, gpu_count, gpu_model FROM reservation \
                WHERE instance_id = $1 AND released_at IS NULL";
-    let locked = "SELECT id, node_id, vcpu, memory_mib, disk_bytes FROM reservation \
+    let locked = "SELECT id, node_id, vcpu, memory_mib, disk_bytes, gpu_count, gpu_model FROM reservation \
                   WHERE instance_id = $1 AND released_at IS NULL FOR UPDATE";
     let query = Query::new("reservation", sql, values![instance_id]).on_postgres(locked);
     let row = tx.fetch_optional(query).await?.ok_or_else(|| lost(instance_id, "an active instance holds nothing"))?;
@@ -33,6 +36,7 @@ async fn held(tx: &mut Tx, instance_id: InstanceId) -> Result<Held> {
         vcpu: row.get("vcpu")?,
         memory: row.get("memory_mib")?,
         disk: row.get("disk_bytes")?,
+        gpus: node_gpu::held(&row)?,
     })
 }
 
@@ -41,14 +45,14 @@ fn lost(instance_id: InstanceId, detail: &str) -> StoreError {
     StoreError::Inconsistency { table: "reservation", column, row, detail: detail.to_owned() }
 }
 
-/// Ends one reservation and begins the next, with two numbers of the node's history of which this is the higher.
+/// Ends one reservation and begins the next, with the same GPUs and with two numbers of the node's history of which this is the higher.
 async fn replace(tx: &mut Tx, instance_id: InstanceId, held: &Held, shape: &Shape, sequence: u64) -> Result<()> {
     let now = tx.now;
     let sql = "UPDATE reservation SET released_at = $2, released_sequence = $3 WHERE id = $1 AND released_at IS NULL";
     let ended = values![held.id, now, sequence.saturating_sub(1)];
     tx.execute_one(Query::new("reservation", sql, ended), lost(instance_id, "its reservation is gone")).await?;
     let id = ReservationId::new(tx.clock.as_ref(), tx.entropy.as_ref());
-    let new = NewReservation { id, instance_id, node_id: held.node_id, shape, sequence };
+    let new = NewReservation { id, instance_id, node_id: held.node_id, shape, gpus: held.gpus.as_ref(), sequence };
     reservation::insert_in_tx(tx, &[new]).await
 }
 

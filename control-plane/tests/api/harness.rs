@@ -305,6 +305,7 @@ pub(crate) fn inventory() -> NodeInventory {
         endpoints: EndpointPool { address: "203.0.113.7".parse().unwrap(), first_port: 20_000, last_port: 20_009 },
         templates: Vec::new(),
         boot_id: "boot-1".to_owned(),
+        gpus: Vec::new(),
     }
 }
 

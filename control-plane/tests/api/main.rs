@@ -5,6 +5,7 @@
 mod catalogue;
 mod document;
 mod enrollment;
+mod gpus;
 mod harness;
 mod instances;
 mod lifecycle;

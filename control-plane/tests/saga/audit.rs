@@ -74,6 +74,8 @@ impl World {
         assert_eq!(held[0].node_id, instance.node_id);
         let size = (held[0].vcpu, held[0].memory, held[0].disk);
         assert_eq!(size, (instance.spec.vcpu, instance.spec.memory, Bytes::from(instance.spec.disk)));
+        assert_eq!(held[0].gpus, instance.spec.gpus);
+        assert_eq!(guest.spec.gpus, instance.spec.gpus);
         assert_eq!(guest.disks[&instance.spec.disks.system].size, instance.spec.disk);
         if let Some(sealed) = self.tools.store.secret_fetch(instance.id).await.unwrap() {
             let password = self.tools.sealer.open(instance.id, &sealed).unwrap();
@@ -98,6 +100,9 @@ impl World {
         for id in &self.node_ids {
             let node = self.tools.store.node_fetch(*id).await.unwrap();
             assert_eq!(node.reserved, sums.get(id).copied().unwrap_or_default(), "{id}");
+            let here = open.iter().filter(|reservation| reservation.node_id == *id);
+            let held: u64 = here.filter_map(|held| held.gpus.as_ref()).map(|gpus| u64::from(gpus.count)).sum();
+            assert_eq!(node.gpus.iter().map(|gpus| gpus.room.used).sum::<u64>(), held, "{id}");
         }
     }
 }

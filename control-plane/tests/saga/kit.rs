@@ -10,18 +10,18 @@ use nemordp_control_plane::reconcile::Auditor;
 use nemordp_control_plane::saga::carry::{Rest, carry};
 use nemordp_control_plane::saga::{Limits, Tools, plan};
 use nemordp_control_plane::seal::{Sealer, ensure_key_file};
-use nemordp_model::{Instance, Label, Order, Overcommit, Saga, SagaKind, SagaStatus, Siting};
+use nemordp_model::{GpuDemand, Instance, Label, Order, Overcommit, Saga, SagaKind, SagaStatus, Siting};
 use nemordp_store::{
     LeasedSaga, NewCertificate, NewOrder, NewPlan, NewTicket, NodeEnroll, NodeHeartbeat, Once, OrderAccept, Shape,
     Store, StoreError, TenantScope, Wish,
 };
 use nemordp_types::instance::GuestSpec;
-use nemordp_types::node::{Acceleration, EndpointPool, NodeInventory, NodeLoad, PoolInventory};
+use nemordp_types::node::{Acceleration, EndpointPool, GpuInventory, NodeInventory, NodeLoad, PoolInventory};
 use nemordp_types::template::{Personalisation, RdpSecurity};
 use nemordp_types::{
-    Bytes, Clock, Entropy, Failure, GiB, HostName, InstanceId, LoginName, ManualClock, MiB, NodeAddress, NodeId,
-    OrderId, PlanName, RegionName, ReservationId, SagaId, SeededEntropy, StorageClass, Template, TemplateDigest,
-    TemplateName, TenantId, TicketId, Vcpu,
+    Bytes, Clock, Entropy, Failure, GiB, GpuModel, HostName, InstanceId, LoginName, ManualClock, MiB, NodeAddress,
+    NodeId, OrderId, PlanName, RegionName, ReservationId, SagaId, SeededEntropy, StorageClass, Template,
+    TemplateDigest, TemplateName, TenantId, TicketId, Vcpu,
 };
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
@@ -100,6 +100,11 @@ fn template() -> Template {
     }
 }
 
+/// What every node has two of.
+pub(crate) fn gpu_model() -> GpuModel {
+    GpuModel::new("rtx4000").unwrap()
+}
+
 pub(crate) fn inventory(index: u8) -> NodeInventory {
     let nvme = StorageClass::new("nvme").unwrap();
     let (physical, free) = (Bytes::from(GiB(100_000)), Bytes::from(GiB(100_000)));
@@ -115,6 +120,7 @@ pub(crate) fn inventory(index: u8) -> NodeInventory {
         endpoints: EndpointPool { address: [192, 0, 2, index].into(), first_port: 20_000, last_port: 29_999 },
         templates: vec![template().digest],
         boot_id: "boot".to_owned(),
+        gpus: vec![GpuInventory { model: gpu_model(), count: 2 }],
     }
 }
 
@@ -165,6 +171,7 @@ impl World {
             memory: MiB(4096),
             disk: GiB(50),
             storage_class: StorageClass::new("nvme").unwrap(),
+            gpus: None,
             labels: Default::default(),
             on_sale: true,
         };
@@ -231,6 +238,15 @@ impl World {
 
     /// The same with what it asks of its node.
     pub(crate) async fn order_sited(&self, node: usize, siting: Siting) -> Result<Bought, StoreError> {
+        self.order_with(node, siting, None).await
+    }
+
+    /// The same with GPUs of any model.
+    pub(crate) async fn order_with_gpus(&self, node: usize, count: u32) -> Result<Bought, StoreError> {
+        self.order_with(node, Siting::default(), Some(GpuDemand { count, model: None })).await
+    }
+
+    async fn order_with(&self, node: usize, siting: Siting, gpus: Option<GpuDemand>) -> Result<Bought, StoreError> {
         let (clock, entropy): (&dyn Clock, &dyn Entropy) = (self.clock.as_ref(), self.entropy.as_ref());
         let saga = plan::begin(SagaKind::Provision, clock, entropy).unwrap();
         let bought =
@@ -259,6 +275,7 @@ impl World {
                 memory: MiB(4096),
                 disk: GiB(50),
                 storage_class: StorageClass::new("nvme").unwrap(),
+                gpus,
             },
             siting,
             guest: GuestSpec { host_name, login_name: template().login_name, time_zone: None, keyboard: None },

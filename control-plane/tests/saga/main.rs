@@ -12,6 +12,7 @@ mod deadline;
 mod delivery;
 mod failure;
 mod fenced;
+mod gpus;
 mod guest;
 mod kit;
 mod lifecycle;

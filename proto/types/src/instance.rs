@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::address::{Endpoint, MacAddr};
 use crate::fencing::{Generation, Pair};
 use crate::id::{InstallationId, InstanceId, OrderId};
-use crate::name::{HostName, KeyboardLayout, LoginName, StorageClass, TimeZoneName};
+use crate::name::{GpuModel, HostName, KeyboardLayout, LoginName, StorageClass, TimeZoneName};
 use crate::template::Template;
 use crate::unit::{Bytes, GiB, MiB, Vcpu};
 
@@ -103,6 +103,15 @@ impl DiskSet {
     }
 }
 
+/// GPUs of one model that an instance has, whole ones, handed through to the guest.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct GpuSpec {
+    /// Which model.
+    pub model: GpuModel,
+    /// How many, at least one.
+    pub count: u32,
+}
+
 /// All that is wanted of an instance on a node. Never holds a password.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct InstanceSpec {
@@ -130,6 +139,9 @@ pub struct InstanceSpec {
     /// Which disks it has.
     #[serde(default, skip_serializing_if = "DiskSet::is_first")]
     pub disks: DiskSet,
+    /// Its GPUs; the node says which ones, and keeps to that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gpus: Option<GpuSpec>,
 }
 
 impl InstanceSpec {

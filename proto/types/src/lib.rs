@@ -34,7 +34,9 @@ pub use id::{
     ApiKeyId, EventId, InstallationId, InstanceId, MeterId, NodeId, OperationId, OrderId, ReservationId, SagaId,
     TenantId, TicketId,
 };
-pub use name::{HostName, KeyboardLayout, LoginName, PlanName, RegionName, StorageClass, TemplateName, TimeZoneName};
+pub use name::{
+    GpuModel, HostName, KeyboardLayout, LoginName, PlanName, RegionName, StorageClass, TemplateName, TimeZoneName,
+};
 pub use reason::{Reason, Retry};
 pub use template::{Template, TemplateDigest};
 pub use unit::{Bytes, GiB, MiB, Vcpu};

@@ -106,6 +106,8 @@ names! {
     RegionName, slug, "region", "use lower-case letters, digits, '-', '.' and '_', at most 63, starting with a letter or digit";
     /// What a pool is: `nvme`, `ssd`, `hdd`.
     StorageClass, slug, "storage_class", "use lower-case letters, digits, '-', '.' and '_', at most 63, starting with a letter or digit";
+    /// The make of a GPU, as plans and nodes name it: `rtx4000`, `l40s`.
+    GpuModel, slug, "gpu_model", "use lower-case letters, digits, '-', '.' and '_', at most 63, starting with a letter or digit, like rtx4000";
     /// Name of the guest on its network (RFC 1123 label).
     HostName, label, "host_name", "use letters, digits and inner hyphens, at most 63 characters";
     /// Who logs in inside the guest.

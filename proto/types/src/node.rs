@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use serde::{Deserialize, Serialize};
 
 use crate::failure::Failure;
-use crate::name::StorageClass;
+use crate::name::{GpuModel, StorageClass};
 use crate::template::TemplateDigest;
 use crate::unit::{Bytes, MiB, Vcpu};
 
@@ -62,6 +62,15 @@ pub struct PoolInventory {
     pub free: Bytes,
     /// What the instances' disks may grow to.
     pub reserved: Bytes,
+}
+
+/// The GPUs of one model in a node.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct GpuInventory {
+    /// Which model.
+    pub model: GpuModel,
+    /// How many of them instances may have.
+    pub count: u32,
 }
 
 /// A private IPv4 subnet that guests live in; the node has its first host address.
@@ -163,6 +172,9 @@ pub struct NodeInventory {
     pub templates: Vec<TemplateDigest>,
     /// The host's boot; changes with each reboot.
     pub boot_id: String,
+    /// GPUs that are handed through to instances, by model, each once.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gpus: Vec<GpuInventory>,
 }
 
 /// How loaded a node is now, reported with each heartbeat.

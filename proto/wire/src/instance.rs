@@ -1,11 +1,12 @@
 //! Instances on the wire.
 
 use nemordp_types::instance::{
-    DesiredPower, DiskSet, Edition, GuestSpec, InstanceSpec, InstanceStatus, NetworkSpec, ObservedPower, PowerAction,
+    DesiredPower, DiskSet, Edition, GpuSpec, GuestSpec, InstanceSpec, InstanceStatus, NetworkSpec, ObservedPower,
+    PowerAction,
 };
 use nemordp_types::{
-    Bytes, Endpoint, Failure, Fence, Generation, GiB, HostName, KeyboardLayout, LoginName, MacAddr, MiB, Pair,
-    StorageClass, Template, TimeZoneName, Vcpu,
+    Bytes, Endpoint, Failure, Fence, Generation, GiB, GpuModel, HostName, KeyboardLayout, LoginName, MacAddr, MiB,
+    Pair, StorageClass, Template, TimeZoneName, Vcpu,
 };
 
 use crate::{id, time, v1};
@@ -58,7 +59,26 @@ impl From<&InstanceSpec> for v1::InstanceSpec {
             power: power.into(),
             suspended: spec.suspended,
             disks: Some((&spec.disks).into()),
+            gpus: spec.gpus.as_ref().map(Into::into),
         }
+    }
+}
+
+impl From<&GpuSpec> for v1::GpuSpec {
+    fn from(gpus: &GpuSpec) -> Self {
+        Self { model: gpus.model.to_string(), count: gpus.count }
+    }
+}
+
+impl TryFrom<v1::GpuSpec> for GpuSpec {
+    type Error = Failure;
+
+    fn try_from(message: v1::GpuSpec) -> Result<Self, Failure> {
+        let model = GpuModel::new(message.model).map_err(|failure| failure.with_field("model"))?;
+        if message.count == 0 {
+            return Err(Failure::field("count", "use one GPU or more, or leave them out"));
+        }
+        Ok(Self { model, count: message.count })
     }
 }
 
@@ -136,6 +156,10 @@ impl TryFrom<v1::InstanceSpec> for InstanceSpec {
                 Some(disks) => DiskSet::try_from(disks).map_err(|failure| failure.within("disks"))?,
                 None => DiskSet::default(),
             },
+            gpus: message
+                .gpus
+                .map(|gpus| GpuSpec::try_from(gpus).map_err(|failure| failure.within("gpus")))
+                .transpose()?,
         })
     }
 }

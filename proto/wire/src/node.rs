@@ -1,7 +1,9 @@
 //! Nodes on the wire.
 
-use nemordp_types::node::{Acceleration, EndpointPool, NodeInventory, NodeLoad, PoolInventory, PrivateSubnet};
-use nemordp_types::{Bytes, Failure, MiB, StorageClass, Vcpu};
+use nemordp_types::node::{
+    Acceleration, EndpointPool, GpuInventory, NodeInventory, NodeLoad, PoolInventory, PrivateSubnet,
+};
+use nemordp_types::{Bytes, Failure, GpuModel, MiB, StorageClass, Vcpu};
 
 use crate::instance::port;
 use crate::template::{decode_digest, encode_digest};
@@ -28,6 +30,21 @@ impl TryFrom<v1::PoolInventory> for PoolInventory {
             free: Bytes(message.free_bytes),
             reserved: Bytes(message.reserved_bytes),
         })
+    }
+}
+
+impl From<&GpuInventory> for v1::GpuInventory {
+    fn from(gpus: &GpuInventory) -> Self {
+        Self { model: gpus.model.to_string(), count: gpus.count }
+    }
+}
+
+impl TryFrom<v1::GpuInventory> for GpuInventory {
+    type Error = Failure;
+
+    fn try_from(message: v1::GpuInventory) -> Result<Self, Failure> {
+        let model = GpuModel::new(message.model).map_err(|failure| failure.with_field("gpus.model"))?;
+        Ok(Self { model, count: message.count })
     }
 }
 
@@ -76,6 +93,7 @@ impl From<&NodeInventory> for v1::NodeInventory {
             endpoints: Some((&inventory.endpoints).into()),
             templates: inventory.templates.iter().copied().map(encode_digest).collect(),
             boot_id: inventory.boot_id.clone(),
+            gpus: inventory.gpus.iter().map(Into::into).collect(),
         }
     }
 }
@@ -104,6 +122,12 @@ impl TryFrom<v1::NodeInventory> for NodeInventory {
                 return Err(Failure::field("pools", format!("storage class {} stands twice", pool.storage_class)));
             }
         }
+        let gpus: Vec<GpuInventory> = message.gpus.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?;
+        for (index, found) in gpus.iter().enumerate() {
+            if gpus[..index].iter().any(|earlier| earlier.model == found.model) {
+                return Err(Failure::field("gpus", format!("GPU model {} stands twice", found.model)));
+            }
+        }
         Ok(Self {
             agent_version: message.agent_version,
             hypervisor: message.hypervisor,
@@ -116,6 +140,7 @@ impl TryFrom<v1::NodeInventory> for NodeInventory {
             endpoints: EndpointPool::try_from(endpoints).map_err(|failure| failure.within("endpoints"))?,
             templates: message.templates.iter().map(|digest| decode_digest(digest)).collect::<Result<_, _>>()?,
             boot_id: message.boot_id,
+            gpus,
         })
     }
 }

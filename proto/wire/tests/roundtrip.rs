@@ -4,15 +4,15 @@
 
 use nemordp_types::guest::{Account, AccountState, GuestSession, LoginRefusal};
 use nemordp_types::instance::{
-    DesiredPower, DiskSet, Edition, GuestSpec, InstanceSpec, InstanceStatus, NetworkSpec, ObservedPower,
+    DesiredPower, DiskSet, Edition, GpuSpec, GuestSpec, InstanceSpec, InstanceStatus, NetworkSpec, ObservedPower,
 };
-use nemordp_types::node::{Acceleration, EndpointPool, NodeInventory, NodeLoad, PoolInventory};
+use nemordp_types::node::{Acceleration, EndpointPool, GpuInventory, NodeInventory, NodeLoad, PoolInventory};
 use nemordp_types::operation::{Operation, OperationKind, OperationState, Stage};
 use nemordp_types::template::{Personalisation, RdpSecurity};
 use nemordp_types::{
-    Bytes, Endpoint, Failure, Fence, Generation, GiB, HostName, InstanceId, LoginName, MacAddr, ManualClock, MiB,
-    Mutation, OperationId, OrderId, Pair, Reason, SeededEntropy, StorageClass, Template, TemplateDigest, TemplateName,
-    Vcpu,
+    Bytes, Endpoint, Failure, Fence, Generation, GiB, GpuModel, HostName, InstanceId, LoginName, MacAddr, ManualClock,
+    MiB, Mutation, OperationId, OrderId, Pair, Reason, SeededEntropy, StorageClass, Template, TemplateDigest,
+    TemplateName, Vcpu,
 };
 use nemordp_wire::v1;
 use proptest::prelude::*;
@@ -57,6 +57,7 @@ fn spec(seed: u64, last: u8, port: u16, tls: bool) -> InstanceSpec {
         } else {
             DiskSet { system: Edition(4), rescue: Some(Edition(9)), kept: Some(Edition::default()) }
         },
+        gpus: tls.then(|| GpuSpec { model: GpuModel::new("rtx4000").unwrap(), count: 2 }),
     }
 }
 
@@ -79,6 +80,7 @@ fn inventory() -> NodeInventory {
         endpoints: EndpointPool { address: "198.18.0.9".parse().unwrap(), first_port: 20_000, last_port: 20_100 },
         templates: vec![TemplateDigest::from_bytes([3; 32])],
         boot_id: "b".to_owned(),
+        gpus: vec![GpuInventory { model: GpuModel::new("l40s").unwrap(), count: 4 }],
     }
 }
 
@@ -169,6 +171,8 @@ fn junk_in_a_specification_names_its_field() {
     assert_eq!(field_of(|m| m.keyboard = "$(x)".to_owned()), "keyboard");
     assert_eq!(field_of(|m| m.power = 99), "power");
     assert_eq!(field_of(|m| m.storage_class = String::new()), "storage_class");
+    assert_eq!(field_of(|m| m.gpus.as_mut().unwrap().count = 0), "gpus.count");
+    assert_eq!(field_of(|m| m.gpus.as_mut().unwrap().model = "RTX 4000".to_owned()), "gpus.model");
 }
 
 #[test]
@@ -176,6 +180,9 @@ fn junk_in_an_inventory_or_mutation_names_its_field() {
     let mut message = v1::NodeInventory::from(&inventory());
     message.pools[1].storage_class = "nvme".to_owned();
     assert_eq!(NodeInventory::try_from(message).unwrap_err().field.as_deref(), Some("pools"));
+    let mut message = v1::NodeInventory::from(&inventory());
+    message.gpus.push(message.gpus[0].clone());
+    assert_eq!(NodeInventory::try_from(message).unwrap_err().field.as_deref(), Some("gpus"));
     let mut message = v1::NodeInventory::from(&inventory());
     message.endpoints.as_mut().unwrap().last_port = 1;
     assert_eq!(NodeInventory::try_from(message).unwrap_err().field.as_deref(), Some("endpoints.last_port"));

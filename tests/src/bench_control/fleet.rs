@@ -126,6 +126,7 @@ fn inventory(index: usize) -> Result<NodeInventory> {
         endpoints: EndpointPool { address: address(index).ip(), first_port: 20_000, last_port: 20_999 },
         templates: Vec::new(),
         boot_id: format!("boot-{index}"),
+        gpus: Vec::new(),
     })
 }
 

@@ -10,6 +10,7 @@ use nemordp_types::node::Acceleration;
 use nemordp_types::template::Personalisation;
 use nemordp_types::{Failure, InstanceId};
 
+use crate::host::gpu::PciAddress;
 use crate::host::network::tap_name;
 use crate::host::xml::Element;
 
@@ -33,6 +34,8 @@ pub struct Surroundings<'a> {
     pub serial_log: Option<&'a Path>,
     /// The guests' bridge.
     pub bridge: &'a str,
+    /// The GPUs that are handed through to it.
+    pub gpus: &'a [PciAddress],
 }
 
 /// Where a rescue system finds the instance's own disk; the seed may have the second place.
@@ -147,6 +150,21 @@ fn devices(spec: &InstanceSpec, around: &Surroundings<'_>, kvm: bool) -> Element
                 .attr("model", "virtio")
                 .child(Element::new("backend").attr("model", "random").content("/dev/urandom")),
         )
+        .with(around.gpus.iter().copied().map(gpu))
+}
+
+/// A GPU of the machine, taken from the host's driver when the guest starts and given back when it ends.
+fn gpu(at: PciAddress) -> Element {
+    let address = Element::new("address")
+        .attr("domain", format!("{:#06x}", at.domain))
+        .attr("bus", format!("{:#04x}", at.bus))
+        .attr("slot", format!("{:#04x}", at.slot))
+        .attr("function", format!("{:#x}", at.function));
+    Element::new("hostdev")
+        .attr("mode", "subsystem")
+        .attr("type", "pci")
+        .attr("managed", "yes")
+        .child(Element::new("source").child(address))
 }
 
 /// Both caches are safe: what the guest flushed is on the disk. Past the page cache is quicker where a processor is not
@@ -213,11 +231,11 @@ fn balloon(kvm: bool) -> Element {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use nemordp_types::instance::{DesiredPower, DiskSet, GuestSpec, NetworkSpec};
+    use nemordp_types::instance::{DesiredPower, DiskSet, GpuSpec, GuestSpec, NetworkSpec};
     use nemordp_types::template::RdpSecurity;
     use nemordp_types::{
-        Bytes, Endpoint, Generation, GiB, HostName, InstallationId, KeyboardLayout, LoginName, MacAddr, MiB, OrderId,
-        StorageClass, Template, TemplateDigest, TemplateName, TimeZoneName, Vcpu,
+        Bytes, Endpoint, Generation, GiB, GpuModel, HostName, InstallationId, KeyboardLayout, LoginName, MacAddr, MiB,
+        OrderId, StorageClass, Template, TemplateDigest, TemplateName, TimeZoneName, Vcpu,
     };
 
     pub(in super::super) fn mark() -> Mark {
@@ -260,7 +278,13 @@ pub(super) mod tests {
             power: DesiredPower::On,
             suspended: false,
             disks: DiskSet::default(),
+            gpus: None,
         }
+    }
+
+    fn spec_with_gpus(count: u32) -> InstanceSpec {
+        let gpus = GpuSpec { model: GpuModel::new("rtx4000").unwrap(), count };
+        InstanceSpec { gpus: Some(gpus), ..spec(Personalisation::GuestAgent) }
     }
 
     pub(in super::super) fn around(acceleration: Acceleration) -> Surroundings<'static> {
@@ -272,6 +296,7 @@ pub(super) mod tests {
             emulator: None,
             serial_log: None,
             bridge: "nemordp0",
+            gpus: &[],
         }
     }
 
@@ -285,6 +310,15 @@ pub(super) mod tests {
             let xml = domain_xml(&mark(), &spec(personalisation), &around(acceleration)).unwrap();
             crate::host::golden::assert_golden(wanted, &xml);
         }
+    }
+
+    #[test]
+    fn gpus_are_handed_through_where_they_sit() {
+        let gpus = ["0000:01:00.0".parse().unwrap(), "0001:af:1e.1".parse().unwrap()];
+        let around = Surroundings { gpus: &gpus, ..around(Acceleration::Kvm) };
+        let xml = domain_xml(&mark(), &spec_with_gpus(2), &around).unwrap();
+        crate::host::golden::assert_golden("domain-with-gpus.xml", &xml);
+        assert_eq!(super::super::parse::pci_devices(&xml), gpus);
     }
 
     #[test]

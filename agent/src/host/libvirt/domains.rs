@@ -32,7 +32,7 @@ enum Found {
     Ours(Box<(Domain, OurDomain, ObservedPower)>),
 }
 
-fn no_domain<T>(result: Result<T, Error>) -> Result<Option<T>, Error> {
+pub(super) fn no_domain<T>(result: Result<T, Error>) -> Result<Option<T>, Error> {
     match result {
         Ok(value) => Ok(Some(value)),
         Err(error) if error::is_absent(&error) => Ok(None),
@@ -211,6 +211,8 @@ impl LibvirtHost {
             Personalisation::GuestAgent => {}
         }
         let files = self.disks.files(instance, &spec.storage_class, spec.disks.boots())?;
+        let giving_gpus = if spec.gpus.is_some() { Some(self.gpus.lock().await) } else { None };
+        let gpus = self.choose_gpus(instance, spec.gpus.as_ref()).await?;
         let serial_log = self.serial_log(instance);
         let xml = domain_xml::domain_xml(
             mark,
@@ -223,14 +225,18 @@ impl LibvirtHost {
                 emulator: self.settings.emulator.as_deref(),
                 serial_log: serial_log.as_deref(),
                 bridge: &self.network.bridge,
+                gpus: &gpus,
             },
         )?;
-        self.connection
+        let defined = self
+            .connection
             .call(move |connect| {
                 // After a reboot only the agent decides what starts, whatever somebody set by hand meanwhile.
                 Domain::define_xml(connect, &xml)?.set_autostart(false).map(drop)
             })
-            .await
+            .await;
+        drop(giving_gpus);
+        defined
     }
 
     pub(super) fn serial_log(&self, instance: InstanceId) -> Option<std::path::PathBuf> {

@@ -9,7 +9,7 @@ use nemordp_types::{Bytes, Failure, InstanceId, MiB, StorageClass, Vcpu};
 
 use super::strain::Strain;
 use super::{LibvirtHost, stats};
-use crate::host::{HostInstance, InstanceCounters};
+use crate::host::{HostInstance, InstanceCounters, gpu};
 
 /// `9000000` as `9.0.0`.
 fn version(number: u32) -> String {
@@ -64,6 +64,7 @@ impl LibvirtHost {
             endpoints: self.network.endpoints,
             templates: self.disks.template_list().await?,
             boot_id: boot_id.trim().to_owned(),
+            gpus: gpu::inventory(&self.gpus_present()),
         })
     }
 

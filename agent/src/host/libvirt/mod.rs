@@ -1,7 +1,7 @@
 //! The real hypervisor: QEMU through libvirt on this node.
 //!
 //! Map: [`settings`] what the operator decides · [`connection`] blocking calls on bounded threads · [`error`] what libvirt's
-//! errors mean · [`domain_xml`] and [`parse`] a domain as text, both ways · `domains` finding and changing our domains ·
+//! errors mean · [`domain_xml`] and [`parse`] a domain as text, both ways · `domains` finding and changing our domains · `gpus` which of them has which ·
 //! `guests` calls into guests · `network` the libvirt network and our rules · `facts`, `strain` and [`stats`] what the node is,
 //! how strained, and what its instances use. Disks, rules and guest commands know nothing of libvirt and live beside this module.
 
@@ -10,6 +10,7 @@ pub mod domain_xml;
 mod domains;
 pub mod error;
 mod facts;
+mod gpus;
 mod guests;
 mod network;
 pub mod parse;
@@ -27,7 +28,7 @@ use nemordp_types::node::{NodeInventory, NodeLoad};
 use nemordp_types::{Failure, InstallationId, InstanceId, LoginName, StorageClass, Template, TemplateDigest};
 use secrecy::SecretString;
 
-use crate::config::{LibvirtConfig, NetworkConfig};
+use crate::config::{GpuConfig, LibvirtConfig, NetworkConfig};
 
 use super::disk::{Disks, file};
 use super::network::NetworkSettings;
@@ -45,6 +46,8 @@ pub struct LibvirtHost {
     disks: Disks,
     tables: Tables,
     gauge: strain::Gauge,
+    /// Held by whoever gives GPUs away, from the look at all domains until its own is defined.
+    gpus: tokio::sync::Mutex<()>,
 }
 
 impl LibvirtHost {
@@ -52,9 +55,10 @@ impl LibvirtHost {
     pub async fn open(
         libvirt: &LibvirtConfig,
         network: &NetworkConfig,
+        gpus: &[GpuConfig],
         installation: InstallationId,
     ) -> Result<Self, Failure> {
-        let settings = settings::from_config(libvirt)?;
+        let settings = settings::from_config(libvirt, gpus)?;
         Self::with_settings(settings, settings::network_from_config(network), installation).await
     }
 
@@ -82,7 +86,8 @@ impl LibvirtHost {
         let disks = Disks::open(&settings.disks).await?;
         let tables = Tables::new(network.clone());
         let gauge = strain::Gauge::over(settings.disks.pools.iter().map(|pool| pool.path.as_path()));
-        let host = Self { installation, settings, network, connection, disks, tables, gauge };
+        let gpus = tokio::sync::Mutex::default();
+        let host = Self { installation, settings, network, connection, disks, tables, gauge, gpus };
         host.connection.call(|connect| connect.get_lib_version()).await?;
         Ok(host)
     }

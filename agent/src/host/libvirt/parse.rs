@@ -6,6 +6,7 @@ use nemordp_types::instance::{InstanceSpec, Mark};
 use nemordp_types::{Generation, InstallationId, MiB, Vcpu};
 
 use super::domain_xml::NAMESPACE;
+use crate::host::gpu::PciAddress;
 use crate::host::xml::Element;
 
 /// A domain that carries our mark.
@@ -79,6 +80,31 @@ pub fn has_disk(xml: &str, target: &str) -> bool {
     targets.any(|found| found.get("dev") == Some(target))
 }
 
+/// The machine's PCI devices that are handed through to a domain.
+#[must_use]
+pub fn pci_devices(xml: &str) -> Vec<PciAddress> {
+    let Ok(domain) = Element::parse(xml) else { return Vec::new() };
+    let devices = domain.find("devices").into_iter().flat_map(|devices| &devices.children);
+    let handed_through = devices.filter(|device| matches!(device.name.as_str(), "hostdev" | "interface"));
+    let sources = handed_through.filter_map(|device| device.find("source")?.find("address"));
+    sources.filter_map(pci_address).collect()
+}
+
+/// libvirt writes hexadecimal numbers with `0x`, and takes decimal ones too.
+fn pci_address(address: &Element) -> Option<PciAddress> {
+    let number = |key: &str| -> Option<u16> {
+        let text = address.get(key)?;
+        text.strip_prefix("0x").map_or_else(|| text.parse().ok(), |hex| u16::from_str_radix(hex, 16).ok())
+    };
+    let byte = |key: &str| u8::try_from(number(key)?).ok();
+    Some(PciAddress {
+        domain: number("domain").unwrap_or(0),
+        bus: byte("bus")?,
+        slot: byte("slot")?,
+        function: byte("function").unwrap_or(0),
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::domain_xml::domain_xml;
@@ -98,6 +124,21 @@ mod tests {
         assert_eq!(ours.spec, spec(Personalisation::GuestAgent));
         assert_eq!((ours.vcpu, ours.memory), (Vcpu(2), MiB(2048)));
         assert_eq!(ours.disk, Some(PathBuf::from("/pool/disk.qcow2")));
+    }
+
+    #[test]
+    fn devices_that_are_handed_through_are_found_however_they_are_written() {
+        let xml = "<domain><devices>\
+                   <hostdev mode='subsystem' type='pci' managed='yes'><driver name='vfio'/><source>\
+                   <address domain='0x0000' bus='0x01' slot='0x1f' function='0x7'/></source>\
+                   <address type='pci' domain='0x0000' bus='0x05' slot='0x00' function='0x0'/></hostdev>\
+                   <hostdev mode='subsystem' type='usb'><source><vendor id='0x1234'/></source></hostdev>\
+                   <interface type='hostdev'><source><address type='pci' domain='0' bus='10' slot='2' function='0'/></source></interface>\
+                   <interface type='bridge'><source bridge='br0'/></interface>\
+                   </devices></domain>";
+        let found: Vec<String> = pci_devices(xml).iter().map(ToString::to_string).collect();
+        assert_eq!(found, ["0000:01:1f.7", "0000:0a:02.0"]);
+        assert!(pci_devices("nonsense").is_empty());
     }
 
     #[test]

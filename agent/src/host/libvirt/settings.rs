@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use nemordp_types::node::{Acceleration, EndpointPool};
 use nemordp_types::{Bytes, Failure, MiB};
 
-use crate::config::{LibvirtAcceleration, LibvirtConfig, NetworkConfig};
+use crate::config::{GpuConfig, LibvirtAcceleration, LibvirtConfig, NetworkConfig};
 use crate::host::disk::{DiskSettings, PoolSettings};
 use crate::host::network::NetworkSettings;
 
@@ -37,6 +37,10 @@ pub struct LibvirtSettings {
     pub agent_calls: usize,
     /// Disks.
     pub disks: DiskSettings,
+    /// GPUs that instances may have.
+    pub gpus: Vec<GpuConfig>,
+    /// Where the kernel shows the machine's PCI devices: one that is not there is not offered.
+    pub pci_dir: PathBuf,
 }
 
 impl LibvirtSettings {
@@ -53,12 +57,14 @@ impl LibvirtSettings {
             calls: 8,
             agent_calls: 32,
             disks,
+            gpus: Vec::new(),
+            pci_dir: PathBuf::from("/sys/bus/pci/devices"),
         }
     }
 }
 
 /// Settings from the agent's configuration. Templates lie in the first pool.
-pub fn from_config(config: &LibvirtConfig) -> Result<LibvirtSettings, Failure> {
+pub fn from_config(config: &LibvirtConfig, gpus: &[GpuConfig]) -> Result<LibvirtSettings, Failure> {
     let first = config.pools.first().ok_or_else(|| Failure::field("pools", "name at least one pool"))?;
     let template_dir = first.path.join("templates");
     let pools = config.pools.iter().map(|pool| PoolSettings {
@@ -75,7 +81,12 @@ pub fn from_config(config: &LibvirtConfig) -> Result<LibvirtSettings, Failure> {
         LibvirtAcceleration::Tcg => Acceleration::Tcg,
     };
     let usual = LibvirtSettings::new(acceleration, disks);
-    Ok(LibvirtSettings { uri: config.uri.clone(), memory_reserve: config.reserve_memory_mib, ..usual })
+    Ok(LibvirtSettings {
+        uri: config.uri.clone(),
+        memory_reserve: config.reserve_memory_mib,
+        gpus: gpus.to_vec(),
+        ..usual
+    })
 }
 
 /// Network settings from the agent's configuration.

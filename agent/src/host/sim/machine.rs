@@ -13,7 +13,8 @@ use super::fault::SimFaults;
 use super::guest::RdpServer;
 use super::state::{Domain, Instance, Listening, Saved, World};
 use super::{absent, rdp};
-use crate::config::{NetworkConfig, SimConfig, SimPool};
+use crate::config::{GpuConfig, NetworkConfig, SimConfig, SimPool};
+use crate::host::gpu::{self, PciAddress};
 use crate::host::{Binding, HostInstance};
 use crate::journal::{overwrite, swap};
 
@@ -22,6 +23,7 @@ pub(super) struct Machine {
     pub(super) config: SimConfig,
     pub(super) pools: Vec<SimPool>,
     pub(super) network: NetworkConfig,
+    gpus: Vec<GpuConfig>,
     pub(super) folder: PathBuf,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) faults: SimFaults,
@@ -47,6 +49,7 @@ impl Machine {
     pub(super) fn open(
         config: &SimConfig,
         network: &NetworkConfig,
+        gpus: &[GpuConfig],
         data_dir: &Path,
         clock: Arc<dyn Clock>,
         faults: SimFaults,
@@ -76,8 +79,8 @@ impl Machine {
                 world.adopted.insert(digest);
             }
         }
-        let (config, network, pools) = (config.clone(), network.clone(), config.pools()?);
-        Ok(Arc::new(Self { config, pools, network, folder, clock, faults, world: Mutex::new(world) }))
+        let (config, network, pools, gpus) = (config.clone(), network.clone(), config.pools()?, gpus.to_vec());
+        Ok(Arc::new(Self { config, pools, network, gpus, folder, clock, faults, world: Mutex::new(world) }))
     }
 
     pub(super) fn world(&self) -> MutexGuard<'_, World> {
@@ -105,7 +108,15 @@ impl Machine {
         id: InstanceId,
         change: impl FnOnce(&mut Instance) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
-        let mut world = self.world();
+        self.change_in(&mut self.world(), id, change)
+    }
+
+    fn change_in<T>(
+        &self,
+        world: &mut World,
+        id: InstanceId,
+        change: impl FnOnce(&mut Instance) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
         let bound = world.bindings.get(&id).copied();
         let instance = world.instances.entry(id).or_default();
         let result = change(instance);
@@ -172,6 +183,7 @@ impl Machine {
             endpoints: self.network.endpoints(),
             templates: world.adopted.iter().copied().collect(),
             boot_id: format!("simulated-{}", world.boot),
+            gpus: gpu::inventory(&self.gpus),
         })
     }
 
@@ -222,14 +234,23 @@ impl Machine {
     pub(super) fn define(&self, mark: &Mark, spec: &InstanceSpec) -> Result<(), Failure> {
         let id = mark.instance_id;
         self.ours(id)?;
-        self.change(id, |instance| {
+        let mut world = self.world();
+        let gpus = match &spec.gpus {
+            None => Vec::new(),
+            Some(wanted) => gpu::choose(&self.gpus, wanted, &world.gpus_of(id), &world.gpus_without(id))?,
+        };
+        self.change_in(&mut world, id, |instance| {
             if !instance.disks.contains_key(&spec.disks.boots()) {
                 return Err(Failure::new(Reason::HostFailure, "the domain has no disk"));
             }
             let started_at = instance.domain.as_ref().and_then(|domain| domain.started_at);
-            instance.domain = Some(Domain { mark: *mark, spec: spec.clone(), started_at });
+            instance.domain = Some(Domain { mark: *mark, spec: spec.clone(), started_at, gpus });
             Ok(())
         })
+    }
+
+    pub(super) fn gpus(&self, id: InstanceId) -> Vec<PciAddress> {
+        self.world().gpus_of(id)
     }
 
     pub(super) fn undefine(&self, id: InstanceId) -> Result<(), Failure> {

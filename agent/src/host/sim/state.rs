@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use super::guest::{Account, GuestDisk, RdpServer};
 use crate::host::HostInstance;
+use crate::host::gpu::PciAddress;
 
 #[derive(Default)]
 pub(super) struct World {
@@ -79,6 +80,9 @@ pub(super) struct Domain {
     pub(super) spec: InstanceSpec,
     /// When it started, if it runs.
     pub(super) started_at: Option<Timestamp>,
+    /// The GPUs that it has.
+    #[serde(default)]
+    pub(super) gpus: Vec<PciAddress>,
 }
 
 #[derive(Default)]
@@ -133,6 +137,18 @@ impl World {
             disks.map(|disk| disk.size.0).max()
         });
         ordered.sum()
+    }
+
+    /// The GPUs of an instance's domain.
+    pub(super) fn gpus_of(&self, id: InstanceId) -> Vec<PciAddress> {
+        let domain = self.instances.get(&id).and_then(|instance| instance.domain.as_ref());
+        domain.map(|domain| domain.gpus.clone()).unwrap_or_default()
+    }
+
+    /// Those of all others.
+    pub(super) fn gpus_without(&self, id: InstanceId) -> BTreeSet<PciAddress> {
+        let others = self.instances.iter().filter(|(other, _)| **other != id);
+        others.filter_map(|(_, instance)| instance.domain.as_ref()).flat_map(|domain| domain.gpus.clone()).collect()
     }
 }
 

@@ -45,6 +45,7 @@ fn spec(power: DesiredPower) -> InstanceSpec {
         power,
         suspended: false,
         disks: DiskSet::default(),
+        gpus: None,
     }
 }
 

@@ -280,13 +280,19 @@ impl Row for Instance {
             format!("{}:{}", self.endpoint_address, self.endpoint_port),
             self.login_name.to_string(),
             self.host_name.to_string(),
-            format!("{}, {}, {}", self.vcpu, self.memory_mib, self.disk_gib),
+            size(self),
             self.template.to_string(),
             cell(self.node_id),
             self.order_id.to_string(),
             self.created_at.to_string(),
         ]
     }
+}
+
+/// What it takes of its node.
+fn size(instance: &Instance) -> String {
+    let gpus = instance.gpus.as_ref().map(|gpus| format!(", {}", super::plan::gpus(gpus))).unwrap_or_default();
+    format!("{}, {}, {}{gpus}", instance.vcpu, instance.memory_mib, instance.disk_gib)
 }
 
 /// Where it is in its life, and what holds it back.

@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-use nemordp_api::{CreatedTicket, FenceNode, LabelNode, NewTicket, Node, NodeTemplateState, Overcommit, PinNode};
+use nemordp_api::{
+    CreatedTicket, FenceNode, LabelNode, NewTicket, Node, NodeGpus, NodeTemplateState, Overcommit, PinNode,
+};
 use nemordp_types::{NodeId, RegionName};
 
 use crate::client::Client;
@@ -164,6 +166,12 @@ fn templates(node: &Node) -> String {
         .fold(format!("{ready} ready"), |text, (count, word)| format!("{text}, {count} {word}"))
 }
 
+/// Reserved of all, by model.
+fn gpus(node: &Node) -> String {
+    let of = |gpus: &NodeGpus| format!("{}/{} {}", gpus.reserved, gpus.count, gpus.model);
+    list(&node.gpus.iter().map(of).collect::<Vec<_>>())
+}
+
 impl Row for Node {
     const HEADS: &'static [&'static str] = &[
         "ID",
@@ -173,6 +181,7 @@ impl Row for Node {
         "AVAILABILITY",
         "VCPU",
         "MEMORY",
+        "GPUS",
         "AGENT",
         "RUNS ON",
         "TEMPLATES",
@@ -191,6 +200,7 @@ impl Row for Node {
             self.availability.to_string(),
             format!("{}/{}", self.vcpu_reserved.0, self.vcpu.0),
             format!("{}/{} MiB", self.memory_reserved_mib.0, self.memory_mib.0),
+            gpus(self),
             self.agent_address.clone(),
             format!("{} {}", self.hypervisor, self.acceleration),
             templates(self),

@@ -2,10 +2,10 @@
 
 use clap::Args;
 use nemordp_api::{
-    CapacityChange, InstanceMove, OrderPlacement, Placement, PlacementNode, SupposedNode, SupposedPlan, WhatIf,
+    CapacityChange, Gpus, InstanceMove, OrderPlacement, Placement, PlacementNode, SupposedNode, SupposedPlan, WhatIf,
     WhatIfRequest,
 };
-use nemordp_types::{GiB, MiB, NodeId, OrderId, PlanName, RegionName, StorageClass, TemplateName, Vcpu};
+use nemordp_types::{GiB, GpuModel, MiB, NodeId, OrderId, PlanName, RegionName, StorageClass, TemplateName, Vcpu};
 
 use crate::client::Client;
 use crate::error::Error;
@@ -24,14 +24,15 @@ pub struct Question {
     #[arg(long)]
     template: Option<TemplateName>,
     /// Machines more: `3:64/131072/1920/nvme` is three with 64 processors, 131072 MiB of memory and 1920 GiB of disk of
-    /// this kind to sell; `2:like=ID` is two like that node, but empty. May be given again.
+    /// this kind to sell, with `/4xrtx4000` behind it also four GPUs of this model; `2:like=ID` is two like that node, but
+    /// empty. May be given again.
     #[arg(long = "add-node", value_name = "COUNT:AMOUNTS", value_parser = machines)]
     add_nodes: Vec<SupposedNode>,
     /// A machine less. May be given again.
     #[arg(long = "remove-node", value_name = "ID")]
     remove_nodes: Vec<NodeId>,
-    /// A plan more: `gold=8/16384/200/nvme`, and `gold=8/16384/200/nvme@40` with 40 expected orders a month. May be given
-    /// again.
+    /// A plan more: `gold=8/16384/200/nvme`, `…/nvme@40` with 40 expected orders a month, `…/nvme/1xrtx4000` with a GPU of this
+    /// model, `…/nvme/1` of any model. May be given again.
     #[arg(long = "add-plan", value_name = "NAME=AMOUNTS", value_parser = offer)]
     add_plans: Vec<SupposedPlan>,
     /// A plan less. May be given again.
@@ -39,16 +40,34 @@ pub struct Question {
     remove_plans: Vec<PlanName>,
 }
 
-/// Processors, memory in MiB, disk in GiB, storage class.
-fn amounts(text: &str) -> Result<(Vcpu, MiB, GiB, StorageClass), String> {
+/// Processors, memory in MiB, disk in GiB, storage class, GPUs.
+type AllAmounts = (Vcpu, MiB, GiB, StorageClass, Option<Gpus>);
+
+fn amounts(text: &str) -> Result<AllAmounts, String> {
     let parts: Vec<&str> = text.split('/').collect();
-    let [vcpu, memory, disk, class] = parts.as_slice() else {
-        return Err("use VCPU/MEMORY_MIB/DISK_GIB/STORAGE_CLASS, like 64/131072/1920/nvme".to_owned());
+    let ([vcpu, memory, disk, class], rest) = parts.split_first_chunk().ok_or(AMOUNTS)?;
+    let gpus = match rest {
+        [] => None,
+        [text] => Some(gpus(text)?),
+        _ => return Err(AMOUNTS.to_owned()),
     };
     let number = |what: &str, text: &str| text.parse::<u64>().map_err(|_| format!("{what}: `{text}` is no amount"));
     let vcpu = u32::try_from(number("processors", vcpu)?).map_err(|_| "that many processors has no machine")?;
     let class = StorageClass::new(*class).map_err(|failure| failure.message)?;
-    Ok((Vcpu(vcpu), MiB(number("memory", memory)?), GiB(number("disk", disk)?), class))
+    Ok((Vcpu(vcpu), MiB(number("memory", memory)?), GiB(number("disk", disk)?), class, gpus))
+}
+
+const AMOUNTS: &str =
+    "use VCPU/MEMORY_MIB/DISK_GIB/STORAGE_CLASS, like 64/131072/1920/nvme, and /4xrtx4000 behind it for GPUs";
+
+/// `4xrtx4000`, or `4` of any model.
+fn gpus(text: &str) -> Result<Gpus, String> {
+    let (count, model) = match text.split_once('x') {
+        Some((count, model)) => (count, Some(GpuModel::new(model).map_err(|failure| failure.message)?)),
+        None => (text, None),
+    };
+    let count = count.parse().map_err(|_| format!("GPUs: `{count}` is no count"))?;
+    Ok(Gpus { count, model })
 }
 
 fn machines(text: &str) -> Result<SupposedNode, String> {
@@ -61,18 +80,20 @@ fn machines(text: &str) -> Result<SupposedNode, String> {
         memory_mib: None,
         disk_gib: None,
         storage_class: None,
+        gpus: None,
         count,
     };
     if let Some(id) = rest.strip_prefix("like=") {
         let like = id.parse::<NodeId>().map_err(|failure| failure.message)?;
         return Ok(SupposedNode { like: Some(like), ..nothing });
     }
-    let (vcpu, memory, disk, class) = amounts(rest)?;
+    let (vcpu, memory, disk, class, gpus) = amounts(rest)?;
     Ok(SupposedNode {
         vcpu: Some(vcpu),
         memory_mib: Some(memory),
         disk_gib: Some(disk),
         storage_class: Some(class),
+        gpus,
         ..nothing
     })
 }
@@ -84,8 +105,8 @@ fn offer(text: &str) -> Result<SupposedPlan, String> {
         None => (rest, 0),
     };
     let name = PlanName::new(name).map_err(|failure| failure.message)?;
-    let (vcpu, memory_mib, disk_gib, storage_class) = amounts(rest)?;
-    Ok(SupposedPlan { name, vcpu, memory_mib, disk_gib, storage_class, orders })
+    let (vcpu, memory_mib, disk_gib, storage_class, gpus) = amounts(rest)?;
+    Ok(SupposedPlan { name, vcpu, memory_mib, disk_gib, storage_class, gpus, orders })
 }
 
 impl Question {
@@ -190,7 +211,21 @@ mod tests {
         assert!(like.like.is_some() && like.vcpu.is_none() && like.count == 2);
         let plan = offer("gold=8/16384/200/nvme@40").unwrap();
         assert_eq!((plan.name.as_str(), plan.disk_gib, plan.orders), ("gold", GiB(200), 40));
-        for bad in ["", "x:1/2/3/nvme", "1/2/3", "1/2/-3/nvme", "like=x", "99999999999/1/1/nvme"] {
+        let cards = Gpus { count: 4, model: Some(GpuModel::new("rtx4000").unwrap()) };
+        assert_eq!(machines("2:64/131072/1920/nvme/4xrtx4000").unwrap().gpus, Some(cards));
+        let any = offer("gpu=8/16384/200/nvme/1@3").unwrap();
+        assert_eq!((any.gpus, any.orders), (Some(Gpus { count: 1, model: None }), 3));
+        for bad in [
+            "",
+            "1/2/3/nvme/x",
+            "1/2/3/nvme/2xRTX",
+            "1/2/3/nvme/1/2",
+            "x:1/2/3/nvme",
+            "1/2/3",
+            "1/2/-3/nvme",
+            "like=x",
+            "99999999999/1/1/nvme",
+        ] {
             assert!(machines(bad).is_err(), "{bad}");
         }
         assert!(offer("gold").is_err() && offer("gold=1/1/1/nvme@many").is_err());

@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use nemordp_types::instance::GpuSpec;
 use nemordp_types::node::Reserved;
-use nemordp_types::{Bytes, InstanceId, MiB, NodeId, Vcpu};
+use nemordp_types::{Bytes, GpuModel, InstanceId, MiB, NodeId, Vcpu};
 
 use super::{Facts, Finding, FindingKind, HeldCapacity};
 use crate::instance::Instance;
@@ -56,12 +57,16 @@ fn differs(held: &HeldCapacity, instance: &Instance) -> Option<String> {
     }
     let wanted = (spec.vcpu, spec.memory, Bytes::from(spec.disk), &spec.storage_class);
     let found = (held.vcpu, held.memory, held.disk, &held.storage_class);
-    (wanted != found).then(|| {
-        format!(
+    if wanted != found {
+        return Some(format!(
             "bought {}, {}, {} on {}; held {}, {}, {} on {}",
             wanted.0, wanted.1, wanted.2, wanted.3, found.0, found.1, found.2, found.3
-        )
-    })
+        ));
+    }
+    let gpus = |gpus: &Option<GpuSpec>| {
+        gpus.as_ref().map_or_else(|| "no GPUs".to_owned(), |gpus| format!("{} GPUs {}", gpus.count, gpus.model))
+    };
+    (spec.gpus != held.gpus).then(|| format!("bought {}; held {}", gpus(&spec.gpus), gpus(&held.gpus)))
 }
 
 fn sums(facts: &Facts, findings: &mut Vec<Finding>) {
@@ -79,6 +84,30 @@ fn sums(facts: &Facts, findings: &mut Vec<Finding>) {
                 "the node counts {}, {}, {}; its reservations are {}, {}, {}",
                 node.reserved.vcpu, node.reserved.memory, node.reserved.disk, sum.vcpu, sum.memory, sum.disk
             );
+            findings.push(Finding::new(FindingKind::NodeSumsDiffer, detail).on_node(node.id));
+        }
+    }
+    gpu_sums(facts, findings);
+}
+
+fn gpu_sums(facts: &Facts, findings: &mut Vec<Finding>) {
+    let mut sums: BTreeMap<(NodeId, &GpuModel), u64> = BTreeMap::new();
+    for held in &facts.capacity {
+        if let Some(gpus) = &held.gpus {
+            *sums.entry((held.node_id, &gpus.model)).or_default() += u64::from(gpus.count);
+        }
+    }
+    for node in &facts.nodes {
+        let counted = node.gpus.iter().map(|gpus| (&gpus.model, gpus.room.used));
+        let counted: BTreeMap<&GpuModel, u64> = counted.filter(|(_, used)| *used > 0).collect();
+        let held: BTreeMap<&GpuModel, u64> =
+            sums.iter().filter(|((id, _), _)| *id == node.id).map(|((_, model), sum)| (*model, *sum)).collect();
+        if counted != held {
+            let list = |sums: &BTreeMap<&GpuModel, u64>| {
+                let parts: Vec<String> = sums.iter().map(|(model, count)| format!("{count} {model}")).collect();
+                if parts.is_empty() { "none".to_owned() } else { parts.join(", ") }
+            };
+            let detail = format!("the node counts GPUs {}; its reservations are {}", list(&counted), list(&held));
             findings.push(Finding::new(FindingKind::NodeSumsDiffer, detail).on_node(node.id));
         }
     }

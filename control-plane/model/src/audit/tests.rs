@@ -2,18 +2,19 @@
 
 use jiff::Timestamp;
 use nemordp_types::instance::{
-    DesiredPower, DiskSet, GuestSpec, InstanceSpec, InstanceStatus, NetworkSpec, ObservedPower,
+    DesiredPower, DiskSet, GpuSpec, GuestSpec, InstanceSpec, InstanceStatus, NetworkSpec, ObservedPower,
 };
 use nemordp_types::node::Reserved;
 use nemordp_types::{
-    Bytes, Endpoint, Failure, Fence, Generation, GiB, HostName, InstanceId, LoginName, MacAddr, ManualClock, MiB,
-    NodeId, OrderId, Pair, PlanName, Reason, RegionName, SagaId, SeededEntropy, StorageClass, TemplateName, TenantId,
-    Vcpu,
+    Bytes, Endpoint, Failure, Fence, Generation, GiB, GpuModel, HostName, InstanceId, LoginName, MacAddr, ManualClock,
+    MiB, NodeId, OrderId, Pair, PlanName, Reason, RegionName, SagaId, SeededEntropy, StorageClass, TemplateName,
+    TenantId, Vcpu,
 };
 
 use super::*;
 use crate::instance::{Freeze, Lifecycle};
 use crate::order::OrderState;
+use crate::placement::{GpuRoom, Room};
 use crate::saga::{SagaKind, SagaStatus};
 
 struct World {
@@ -69,6 +70,7 @@ fn spec(order_id: OrderId) -> InstanceSpec {
         power: DesiredPower::On,
         suspended: false,
         disks: DiskSet::default(),
+        gpus: None,
     }
 }
 
@@ -139,6 +141,7 @@ impl World {
             memory: MiB(4_096),
             storage_class: StorageClass::new("nvme").unwrap(),
             disk: Bytes::from(GiB(50)),
+            gpus: None,
         };
         let number =
             |kind: &str, scope: String, number| HeldNumber { kind: kind.to_owned(), scope, number, instance_id };
@@ -240,6 +243,17 @@ fn what_is_held_is_compared_with_who_holds_it() {
     );
     expect(|w| w.facts.capacity[0].vcpu = Vcpu(1), &[K::ReservationDiffers, K::NodeSumsDiffer]);
     expect(|w| w.facts.nodes[0].reserved = Reserved::default(), &[K::NodeSumsDiffer]);
+    let gpus = |count| Some(GpuSpec { model: GpuModel::new("l40s").unwrap(), count });
+    expect(|w| w.facts.instances[0].spec.gpus = gpus(1), &[K::ReservationDiffers]);
+    expect(|w| w.facts.capacity[0].gpus = gpus(1), &[K::ReservationDiffers, K::NodeSumsDiffer]);
+    let counted = |used| GpuRoom { model: GpuModel::new("l40s").unwrap(), room: Room { capacity: 4, used } };
+    expect(|w| w.facts.nodes[0].gpus = vec![counted(1)], &[K::NodeSumsDiffer]);
+    let with_gpus = |w: &mut World, used| {
+        (w.facts.instances[0].spec.gpus, w.facts.capacity[0].gpus) = (gpus(2), gpus(2));
+        w.facts.nodes[0].gpus = vec![counted(used)];
+    };
+    expect(|w| with_gpus(w, 2), &[]);
+    expect(|w| with_gpus(w, 1), &[K::NodeSumsDiffer]);
     expect(
         |w| {
             let number = HeldNumber { number: 20_001, instance_id: w.stranger(), ..w.facts.numbers[0].clone() };

@@ -6,11 +6,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use nemordp_types::{GiB, MiB, RegionName, Vcpu};
+use nemordp_types::{GiB, GpuModel, MiB, RegionName, Vcpu};
 use serde::{Deserialize, Serialize};
 
 use super::PlacementRequest;
-use super::request::GpuModel;
 use crate::label::Label;
 use crate::words;
 

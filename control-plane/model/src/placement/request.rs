@@ -1,13 +1,14 @@
 //! What is to be placed.
 
 use std::collections::BTreeSet;
-use std::fmt;
 
 use jiff::Timestamp;
-use nemordp_types::{Bytes, Failure, GiB, MiB, NodeId, RegionName, StorageClass, TemplateDigest, TenantId, Vcpu};
-use serde::{Deserialize, Deserializer, Serialize};
+use nemordp_types::instance::{GpuSpec, InstanceSpec};
+use nemordp_types::{Bytes, GiB, GpuModel, MiB, NodeId, RegionName, StorageClass, TemplateDigest, TenantId, Vcpu};
+use serde::{Deserialize, Serialize};
 
 use super::siting::{GroupKey, Siting};
+use crate::instance::Instance;
 use crate::label::Label;
 use crate::words;
 
@@ -35,43 +36,6 @@ words! {
     }
 }
 
-/// The make of a GPU, as plans and nodes name it: `rtx4000`, `l40s`.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-#[serde(transparent)]
-pub struct GpuModel(String);
-
-impl GpuModel {
-    /// Checks the rule: 1 to 63 lower-case letters, digits, `-`, `.` and `_`, the first a letter or digit.
-    pub fn new(text: impl Into<String>) -> Result<Self, Failure> {
-        let text = text.into();
-        let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
-        let starts = text.bytes().next().is_some_and(plain);
-        if starts && text.len() <= 63 && text.bytes().all(|b| plain(b) || matches!(b, b'-' | b'.' | b'_')) {
-            Ok(Self(text))
-        } else {
-            Err(Failure::field("gpu_model", "use 1 to 63 lower-case letters, digits, `-`, `.` and `_`, like rtx4000"))
-        }
-    }
-
-    /// The text.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Display for GpuModel {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl<'de> Deserialize<'de> for GpuModel {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Self::new(String::deserialize(deserializer)?).map_err(serde::de::Error::custom)
-    }
-}
-
 /// GPUs of one model.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GpuDemand {
@@ -79,6 +43,12 @@ pub struct GpuDemand {
     pub count: u32,
     /// Of which model; of any one model when none is named.
     pub model: Option<GpuModel>,
+}
+
+impl From<GpuSpec> for GpuDemand {
+    fn from(gpus: GpuSpec) -> Self {
+        Self { count: gpus.count, model: Some(gpus.model) }
+    }
 }
 
 /// The amounts alone, without where and how.
@@ -94,6 +64,20 @@ pub struct Demand {
     pub storage_class: StorageClass,
     /// GPUs.
     pub gpus: Option<GpuDemand>,
+}
+
+impl Demand {
+    /// What an instance takes of its node.
+    #[must_use]
+    pub fn of(spec: &InstanceSpec) -> Self {
+        Self {
+            vcpu: spec.vcpu,
+            memory: spec.memory,
+            disk: spec.disk,
+            storage_class: spec.storage_class.clone(),
+            gpus: spec.gpus.clone().map(GpuDemand::from),
+        }
+    }
 }
 
 /// What is to be placed.
@@ -176,8 +160,20 @@ impl PlacementRequest {
     /// The same for an instance of this tenant, with what it asks of its node.
     #[must_use]
     pub fn sited(self, tenant: TenantId, siting: &Siting) -> Self {
-        let Siting { labels, pinned, group, affinity } = siting.clone();
-        Self { tenant: Some(tenant), labels, pinned, group, affinity, ..self }
+        let Siting { labels, pinned, group, affinity, any_gpu_model } = siting.clone();
+        let gpus = self.gpus.map(|gpus| GpuDemand { model: gpus.model.filter(|_| !any_gpu_model), ..gpus });
+        Self { tenant: Some(tenant), labels, pinned, group, affinity, gpus, ..self }
+    }
+
+    /// What an instance that is there would be ordered as now.
+    #[must_use]
+    pub fn again(region: RegionName, instance: &Instance) -> Self {
+        let template = &instance.spec.template;
+        Self {
+            template: template.digest,
+            template_size: template.file_size,
+            ..Self::new(region, Demand::of(&instance.spec)).sited(instance.tenant_id, &instance.siting)
+        }
     }
 
     /// Its group, with its owner; none where nobody knows whose order it is.

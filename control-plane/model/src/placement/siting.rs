@@ -93,11 +93,14 @@ pub struct Siting {
     pub group: Option<Label>,
     /// Where the others of the group should be.
     pub affinity: Affinity,
+    /// Whether GPUs of another model would do as well as those that it has; what its plan said when it was ordered.
+    #[serde(default)]
+    pub any_gpu_model: bool,
 }
 
 impl Default for Siting {
     fn default() -> Self {
-        Self { labels: BTreeSet::new(), pinned: false, group: None, affinity: Affinity::Any }
+        Self { labels: BTreeSet::new(), pinned: false, group: None, affinity: Affinity::Any, any_gpu_model: false }
     }
 }
 

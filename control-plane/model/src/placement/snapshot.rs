@@ -5,11 +5,11 @@ use std::fmt;
 
 use jiff::Timestamp;
 use nemordp_types::node::{NodeAvailability, NodeLoad, NodePolicy};
-use nemordp_types::{Bytes, MiB, NodeId, PlanName, RegionName, StorageClass, TemplateDigest, TenantId, Vcpu};
+use nemordp_types::{Bytes, GpuModel, MiB, NodeId, PlanName, RegionName, StorageClass, TemplateDigest, TenantId, Vcpu};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use super::request::{AddressKind, Affinity, Demand, GpuDemand, GpuModel, PlacementRequest};
+use super::request::{AddressKind, Affinity, Demand, GpuDemand, PlacementRequest};
 use super::siting::{GroupKey, Members};
 use crate::label::Label;
 

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 use nemordp_types::node::{NodeAvailability, NodePolicy};
-use nemordp_types::{Bytes, GiB, MiB, Reason, RegionName, StorageClass, TemplateDigest, TenantId, Vcpu};
+use nemordp_types::{Bytes, GiB, GpuModel, MiB, Reason, RegionName, StorageClass, TemplateDigest, TenantId, Vcpu};
 use proptest::prelude::*;
 
 use super::*;

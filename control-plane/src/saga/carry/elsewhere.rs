@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use nemordp_model::{Demand, GroupKey, Instance, PlacementRequest, StepState, explain};
+use nemordp_model::{GroupKey, Instance, PlacementRequest, StepState, explain};
 use nemordp_store::{Decision, Hold, NewPlace, StoreError, TenantScope};
 use nemordp_types::{Failure, NodeId, Reason, RegionName, ReservationId};
 use tracing::Instrument as _;
@@ -104,17 +104,5 @@ impl Carrier<'_> {
 fn request(instance: &Instance, region: RegionName, given_up: &[NodeId]) -> PlacementRequest {
     let mut exclude: BTreeSet<NodeId> = given_up.iter().copied().collect();
     exclude.insert(instance.node_id);
-    let demand = Demand {
-        vcpu: instance.spec.vcpu,
-        memory: instance.spec.memory,
-        disk: instance.spec.disk,
-        storage_class: instance.spec.storage_class.clone(),
-        gpus: None,
-    };
-    PlacementRequest {
-        template: instance.spec.template.digest,
-        template_size: instance.spec.template.file_size,
-        exclude,
-        ..PlacementRequest::new(region, demand).sited(instance.tenant_id, &instance.siting)
-    }
+    PlacementRequest { exclude, ..PlacementRequest::again(region, instance) }
 }

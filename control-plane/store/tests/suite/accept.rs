@@ -24,7 +24,7 @@ fn request() -> PlacementRequest {
         memory: shape.memory,
         disk: shape.disk,
         storage_class: shape.storage_class,
-        gpus: None,
+        gpus: shape.gpus,
     };
     PlacementRequest {
         template: template().digest,

@@ -1,8 +1,8 @@
 use std::collections::BTreeSet;
 
-use nemordp_model::ApiScope;
+use nemordp_model::{ApiScope, GpuDemand};
 use nemordp_store::{NewPlan, Page, StoreError, TenantScope};
-use nemordp_types::{PlanName, Reason, TemplateDigest, TemplateName, Vcpu};
+use nemordp_types::{GpuModel, PlanName, Reason, TemplateDigest, TemplateName, Vcpu};
 
 use crate::support::{SECOND, World, label, on_both_stores, plan_name, shape, template};
 
@@ -44,6 +44,7 @@ async fn a_plan_without_an_amount_is_refused(world: &World) {
         memory: shape().memory,
         disk: shape().disk,
         storage_class: shape().storage_class,
+        gpus: None,
         labels: BTreeSet::from([label("ssd")]),
         on_sale: true,
     };
@@ -57,6 +58,13 @@ async fn a_plan_without_an_amount_is_refused(world: &World) {
     assert_eq!(plan.labels, changed.labels);
     assert!(plan.created_at < plan.updated_at);
     assert_eq!(world.store.plan_list(Page::first(5)).await.unwrap().items, [plan]);
+    for model in [None, Some(GpuModel::new("rtx4000").unwrap())] {
+        let gpus = Some(GpuDemand { count: 2, model });
+        let plan = world.store.plan_put(&NewPlan { gpus: gpus.clone(), ..changed.clone() }, None).await.unwrap();
+        assert_eq!(plan.done().unwrap().gpus, gpus);
+        assert_eq!(world.store.plan_fetch(&changed.name).await.unwrap().gpus, gpus);
+    }
+    assert_eq!(world.store.plan_put(&changed, None).await.unwrap().done().unwrap().gpus, None);
 }
 
 async fn the_newest_template_of_a_name_is_used(world: &World) {

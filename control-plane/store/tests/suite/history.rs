@@ -8,15 +8,17 @@ use sqlx::{Connection as _, Row as _};
 use crate::support::World;
 
 /// Every reservation with its numbers; the amounts as they were held.
-const RESERVATIONS: &str = "SELECT id, instance_id, node_id, vcpu, memory_mib, disk_bytes, reserved_sequence, \
+const RESERVATIONS: &str = "SELECT id, instance_id, node_id, vcpu, memory_mib, disk_bytes, gpu_count, reserved_sequence, \
     released_sequence FROM reservation";
-/// What each node may sell, says that it has sold, and the last number that it gave.
-const NODES: &str = "SELECT n.id, n.vcpu_capacity, n.memory_capacity_mib, p.capacity_bytes, n.vcpu_used, \
-    n.memory_used_mib, p.used_bytes, n.reservation_sequence FROM node n JOIN node_pool p ON p.node_id = n.id";
+/// What each node (of one pool, and one model of GPU) may sell, says that it has sold, and the last number that it gave.
+const NODES: &str = "SELECT n.id, n.vcpu_capacity, n.memory_capacity_mib, p.capacity_bytes, \
+    CASE WHEN g.node_id IS NULL THEN 0 ELSE g.capacity END, n.vcpu_used, n.memory_used_mib, p.used_bytes, \
+    CASE WHEN g.node_id IS NULL THEN 0 ELSE g.used END, n.reservation_sequence \
+    FROM node n JOIN node_pool p ON p.node_id = n.id LEFT JOIN node_gpu g ON g.node_id = n.id";
 /// Orders that live, with their instances.
 const ORDERS: &str = "SELECT i.id, o.external_reference FROM customer_order o JOIN instance i ON i.order_id = o.id";
 
-type Amounts = [i64; 3];
+type Amounts = [i64; 4];
 
 /// One entry of a node's history.
 struct Entry {
@@ -79,8 +81,8 @@ macro_rules! read {
     ($connection:expr) => {{
         let mut connection = $connection;
         let read = [
-            ask!(&mut connection, RESERVATIONS, 3, 5, false),
-            ask!(&mut connection, NODES, 1, 7, false),
+            ask!(&mut connection, RESERVATIONS, 3, 6, false),
+            ask!(&mut connection, NODES, 1, 9, false),
             ask!(&mut connection, ORDERS, 1, 0, true),
         ];
         connection.close().await.unwrap();
@@ -102,13 +104,13 @@ pub(crate) async fn replay(world: &World) -> Replayed {
     let mut served: BTreeSet<Vec<u8>> = BTreeSet::new();
     for row in &reservations {
         let (reservation, instance, node) = (&row.blobs[0], &row.blobs[1], &row.blobs[2]);
-        let amounts = [number(row, 0), number(row, 1), number(row, 2)];
+        let amounts = [number(row, 0), number(row, 1), number(row, 2), number(row, 3)];
         let history = histories.entry(node.clone()).or_default();
         let mut entry = |sequence, sign: i64| {
             history.push(Entry { sequence, reservation: reservation.clone(), change: amounts.map(|a| sign * a) });
         };
-        entry(number(row, 3), 1);
-        if let Some(released) = row.numbers[4] {
+        entry(number(row, 4), 1);
+        if let Some(released) = row.numbers[5] {
             entry(released, -1);
         } else if !holders.insert(instance.clone()) {
             found.problems.push(format!("instance {} holds two reservations", hex::encode(instance)));
@@ -118,9 +120,9 @@ pub(crate) async fn replay(world: &World) -> Replayed {
     found.held = holders.len();
     for row in &nodes {
         let node = Node {
-            capacity: [number(row, 0), number(row, 1), number(row, 2)],
-            used: [number(row, 3), number(row, 4), number(row, 5)],
-            last: number(row, 6),
+            capacity: [number(row, 0), number(row, 1), number(row, 2), number(row, 3)],
+            used: [number(row, 4), number(row, 5), number(row, 6), number(row, 7)],
+            last: number(row, 8),
         };
         let history = histories.remove(&row.blobs[0]).unwrap_or_default();
         found.entries += history.len();
@@ -144,7 +146,7 @@ pub(crate) async fn replay(world: &World) -> Replayed {
 /// One node's history, from the first number to the last, each exactly once.
 fn follow(name: &str, node: &Node, mut history: Vec<Entry>, problems: &mut Vec<String>) {
     history.sort_by_key(|entry| entry.sequence);
-    let mut held: Amounts = [0; 3];
+    let mut held: Amounts = [0; 4];
     for (expected, entry) in (1i64..).zip(&history) {
         if entry.sequence != expected {
             problems.push(format!("node {name}: entry {expected} is missing, {} follows", entry.sequence));

@@ -10,6 +10,7 @@ mod catalogue;
 mod doubles;
 mod enrollment;
 mod fence;
+mod gpus;
 mod group;
 mod heartbeat;
 mod history;

@@ -6,9 +6,10 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use nemordp_model::{PlacementRequest, explain};
+use nemordp_model::{GpuDemand, PlacementRequest, explain};
 use nemordp_store::{Accepted, Candidate, Idempotency, Once, OrderAccept, StoreError, StoredResponse};
-use nemordp_types::{Entropy as _, InstanceId, NodeId};
+use nemordp_types::node::GpuInventory;
+use nemordp_types::{Entropy as _, GpuModel, InstanceId, NodeId};
 
 use crate::history;
 use crate::postgres::Cluster;
@@ -41,7 +42,12 @@ pub(crate) struct Placer<'w> {
     pub(crate) cut_off: (u16, Duration),
 }
 
-pub(crate) fn request() -> PlacementRequest {
+/// GPUs of every third order, of any model.
+fn gpus(number: u64) -> Option<GpuDemand> {
+    number.is_multiple_of(3).then_some(GpuDemand { count: 1, model: None })
+}
+
+pub(crate) fn request(gpus: Option<GpuDemand>) -> PlacementRequest {
     PlacementRequest {
         template: template().digest,
         template_size: template().file_size,
@@ -52,7 +58,7 @@ pub(crate) fn request() -> PlacementRequest {
                 memory: shape().memory,
                 disk: shape().disk,
                 storage_class: shape().storage_class,
-                gpus: None,
+                gpus,
             },
         )
     }
@@ -101,6 +107,7 @@ impl Placer<'_> {
     fn draft(&self, number: u64) -> Open {
         let mut accept = self.world.order(NodeId::from_uuid(uuid::Uuid::nil()));
         accept.order.external_reference = Some(label(&format!("order {number}")));
+        accept.shape.gpus = gpus(number);
         Open { number, key: format!("key-{number}"), accept, cut_off: false }
     }
 
@@ -115,9 +122,10 @@ impl Placer<'_> {
         };
         let (mut asked, mut short) = (Vec::new(), 0);
         for (at, order) in open.iter_mut().enumerate() {
-            let explained = explain(&request(), &fleet);
+            let request = request(gpus(order.number));
+            let explained = explain(&request, &fleet);
             if let Some(choice) = explained.choice {
-                fleet.nodes.iter_mut().filter(|node| node.id == choice).for_each(|node| node.reserve(&request()));
+                fleet.nodes.iter_mut().filter(|node| node.id == choice).for_each(|node| node.reserve(&request));
                 order.accept.node_id = choice;
                 order.accept.alternatives = explained.best().map(|(id, _)| id).filter(|id| *id != choice).collect();
                 asked.push(at);
@@ -288,6 +296,7 @@ pub(crate) async fn fleet(world: &World, nodes: u8, instances: u32) {
         wide.private_subnet = "10.64.0.0/16".parse().unwrap();
         // Processors are sold twice; here every dimension is to bind.
         wide.vcpu = nemordp_types::Vcpu(instances);
+        wide.gpus = vec![GpuInventory { model: GpuModel::new("rtx4000").unwrap(), count: instances / 4 }];
         world.beat(id, wide).await;
     }
 }

@@ -88,7 +88,7 @@ pub(crate) fn label(text: &str) -> Label {
 }
 
 pub(crate) fn shape() -> Shape {
-    Shape { vcpu: Vcpu(2), memory: MiB(4_096), disk: GiB(50), storage_class: storage() }
+    Shape { vcpu: Vcpu(2), memory: MiB(4_096), disk: GiB(50), storage_class: storage(), gpus: None }
 }
 
 pub(crate) fn template() -> Template {
@@ -119,6 +119,7 @@ pub(crate) fn inventory(address: u8, instances: u32, ports: u16) -> NodeInventor
         },
         templates: vec![template().digest],
         boot_id: "boot".to_owned(),
+        gpus: Vec::new(),
     }
 }
 
@@ -169,6 +170,7 @@ impl World {
             memory: MiB(4_096),
             disk: GiB(50),
             storage_class: storage(),
+            gpus: None,
             labels: Default::default(),
             on_sale: true,
         };

@@ -52,6 +52,7 @@ fn instance() -> Instance {
             power: DesiredPower::On,
             suspended: false,
             disks: DiskSet::default(),
+            gpus: None,
         },
         generation: Generation(3),
         fence: Fence(5),

@@ -12,7 +12,7 @@ use crate::http::auth::{Caller, Operate};
 use crate::http::describe::ReadErrors;
 use crate::http::error::HttpError;
 use crate::http::request::JsonBody;
-use crate::http::view::placement;
+use crate::http::view::{gpus_of, placement};
 
 /// Tells where an order would go, and how many more of each plan would fit, if nodes or plans were added or removed. It is
 /// the decision that orders get, on a copy; nothing is changed, so no `Idempotency-Key` is needed.
@@ -38,7 +38,7 @@ fn supposition(request: WhatIfRequest) -> Result<Supposition, Failure> {
             memory: plan.memory_mib,
             disk: plan.disk_gib,
             storage_class: plan.storage_class,
-            gpus: None,
+            gpus: plan.gpus.map(gpus_of),
         };
         (supposed_plan(plan.name, demand), plan.orders)
     });
@@ -54,16 +54,16 @@ fn supposition(request: WhatIfRequest) -> Result<Supposition, Failure> {
 }
 
 fn addition(node: SupposedNode) -> Result<Addition, Failure> {
-    let SupposedNode { like, region, vcpu, memory_mib, disk_gib, storage_class, count } = node;
+    let SupposedNode { like, region, vcpu, memory_mib, disk_gib, storage_class, gpus, count } = node;
     match (like, vcpu, memory_mib, disk_gib, storage_class) {
-        (Some(like), None, None, None, None) if region.is_none() => Ok(Addition::Like(like, count)),
+        (Some(like), None, None, None, None) if region.is_none() && gpus.is_none() => Ok(Addition::Like(like, count)),
         (None, Some(vcpu), Some(memory), Some(disk), Some(storage_class)) => {
-            let demand = Demand { vcpu, memory, disk, storage_class, gpus: None };
+            let demand = Demand { vcpu, memory, disk, storage_class, gpus: gpus.map(gpus_of) };
             Ok(Addition::Of(Machine { region, demand, count }))
         }
         (Some(_) | None, ..) => Err(Failure::field(
             "add_nodes",
-            "name either `like` alone, or `vcpu`, `memory_mib`, `disk_gib` and `storage_class` together",
+            "name either `like` alone, or `vcpu`, `memory_mib`, `disk_gib` and `storage_class` together, with `gpus` where it has any",
         )),
     }
 }

@@ -31,6 +31,7 @@ pub(in crate::http) async fn put(
         memory: new.memory_mib,
         disk: new.disk_gib,
         storage_class: new.storage_class.clone(),
+        gpus: new.gpus.clone().map(view::gpus_of),
         labels: labels(new.labels.clone(), "labels")?,
         on_sale: new.on_sale,
     };
