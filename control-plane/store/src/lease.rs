@@ -170,7 +170,7 @@ impl Store {
         let sql = concat!(
             "SELECT id FROM saga WHERE status IN ('running', 'unwinding') AND next_run_at <= $1 ",
             not_frozen!(),
-            " LIMIT 1"
+            " ORDER BY next_run_at LIMIT 1"
         );
         if self.reader().fetch_optional(Query::new("saga", sql, values![now])).await?.is_none() {
             return Ok(Vec::new());

@@ -31,6 +31,19 @@ const TESTED_AFTER: Duration = Duration::from_secs(1);
 /// Prepared statements that each connection keeps; more than the store has.
 const STATEMENTS: usize = 256;
 
+/// How PostgreSQL plans. Every statement finds its rows by keys, so one plan each is enough, and making one costs more than
+/// most of them. It may be made while the tables are empty, when to read them whole looks cheapest: it is the dearest
+/// later, and until statistics are gathered nobody would tell. What must read a whole table still does; it then looks so dear
+/// that it would be compiled first, which takes longer than reading.
+const PLANS: [(&str, &str); 6] = [
+    ("plan_cache_mode", "force_generic_plan"),
+    ("jit", "off"),
+    ("enable_material", "off"),
+    ("enable_seqscan", "off"),
+    ("enable_hashjoin", "off"),
+    ("enable_mergejoin", "off"),
+];
+
 /// The two kinds of databases.
 #[derive(Debug, Clone)]
 pub(crate) enum Pools {
@@ -295,8 +308,7 @@ async fn open_postgres(url: &str, renewal: Arc<Renewal>) -> Result<Pools> {
     let options = PgConnectOptions::from_str(url)
         .map_err(|e| StoreError::Driver(format!("the URL of the database cannot be used: {e}")))?
         .application_name("nemordp-control-plane")
-        // A plan that is made once per statement: all are looked up by keys, and planning costs more than most of them.
-        .options([("plan_cache_mode", "force_generic_plan")])
+        .options(PLANS)
         .statement_cache_capacity(STATEMENTS);
     let host = options.get_host().to_owned();
     let pool = PgPoolOptions::new().max_connections(POSTGRES_CONNECTIONS).acquire_timeout(ACQUIRE);

@@ -131,10 +131,12 @@ async fn write_sagas(tx: &mut Tx, entries: &[&Entry]) -> Result<BTreeSet<SagaId>
             finished.then_some(now),
         ]);
     }
+    // The ended ones are named, not the open ones: those have an index of their own, and PostgreSQL would go through all of
+    // it for each row as long as its statistics call it short.
     let sql = "UPDATE saga SET state = r.new_state, status = r.new_status, step = r.new_step, failure = r.new_failure, \
                lease_owner = r.new_owner, lease_until = r.new_until, next_run_at = r.new_next_run_at, updated_at = $1, \
                finished_at = r.new_finished_at FROM {rows} AS r WHERE saga.id = r.saga_id AND saga.fence = r.at_fence \
-               AND saga.lease_owner = r.holder AND saga.status IN ('running', 'unwinding') RETURNING id";
+               AND saga.lease_owner = r.holder AND saga.status NOT IN ('done', 'unwound', 'cancelled', 'stuck') RETURNING id";
     let written = tx.fetch(Query::over("saga", sql, values![now], rows)).await?;
     written.iter().map(|row| row.get("id")).collect()
 }
