@@ -103,6 +103,10 @@ pub struct Instance {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, format = DateTime)]
     pub delete_after: Option<Timestamp>,
+    /// Until when it is paid for; absent where nobody said. Nothing happens then by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub paid_until: Option<Timestamp>,
     /// Whether it is meant to run its rescue system.
     #[serde(default)]
     pub rescued: bool,
@@ -167,6 +171,17 @@ pub struct Instance {
     /// When it last changed.
     #[schema(value_type = String, format = DateTime)]
     pub updated_at: Timestamp,
+}
+
+/// Until when an instance is paid for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({ "paid_until": "2027-01-31T00:00:00Z" }))]
+pub struct PaidUntil {
+    /// The time; `null` when it is not known any more.
+    #[serde(deserialize_with = "Option::deserialize")]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub paid_until: Option<Timestamp>,
 }
 
 /// What an instance has used so far.

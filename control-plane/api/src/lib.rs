@@ -35,7 +35,7 @@ pub use event::{Event, EventPage};
 pub use gpu::{Gpus, NodeGpus};
 pub use instance::{
     AdoptionHow, Instance, InstanceFreeze, InstanceLifecycle, InstancePage, InstancePower, InstanceUsage, NewAdoption,
-    ReinstallInstance, RenameInstance, ResizeInstance,
+    PaidUntil, ReinstallInstance, RenameInstance, ResizeInstance,
 };
 pub use key::{ApiKey, ApiKeyPage, ApiScope, CreatedApiKey, NewApiKey};
 pub use node::{

@@ -93,6 +93,11 @@ pub struct NewOrder {
     /// Where the others of the group should be; `any` when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub affinity: Option<Affinity>,
+    /// Until when it is paid for. Desktops that end together are put together, so that whole machines become free; nothing
+    /// is switched off by it. Renew it with `/v1/instances/{instance_id}/paid-until`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub paid_until: Option<Timestamp>,
 }
 
 /// An order.

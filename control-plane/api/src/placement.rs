@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
 use nemordp_types::{GiB, InstanceId, MiB, NodeId, OrderId, PlanName, RegionName, StorageClass, TemplateName, Vcpu};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -153,6 +154,10 @@ pub struct WhatIfRequest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub template: Option<TemplateName>,
+    /// Until when it would be paid for; not known when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub paid_until: Option<Timestamp>,
     /// Machines more.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub add_nodes: Vec<SupposedNode>,

@@ -32,6 +32,8 @@ words! {
         InstanceActive = "instance.active",
         /// What is wanted of it changed.
         InstanceChanged = "instance.changed",
+        /// Until when it is paid for was changed.
+        InstanceRenewed = "instance.renewed",
         /// A change of it did not work and was taken back.
         InstanceReverted = "instance.reverted",
         /// It is being removed.

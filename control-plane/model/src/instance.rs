@@ -126,6 +126,9 @@ pub struct Instance {
     pub delete_after: Option<Timestamp>,
     /// Since when its node may not have what is wanted: it could not be told, because it was fenced.
     pub misaligned_at: Option<Timestamp>,
+    /// Until when it is paid for, where the storefront said so: when placement expects it to end. Nothing happens then by itself.
+    #[serde(default)]
+    pub paid_until: Option<Timestamp>,
     /// When it was accepted.
     pub created_at: Timestamp,
     /// When it last changed.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
 use nemordp_model::{Instance, SagaKind, Wish};
 use nemordp_store::{Changed, Idempotency, InstanceFilter, Once, Page, Paged, TenantScope};
 use nemordp_types::{Failure, InstanceId, TemplateName};
@@ -31,6 +32,20 @@ impl App {
         page: Page<InstanceId>,
     ) -> Result<Paged<Instance, InstanceId>, Failure> {
         Ok(self.store.instance_list(scope, filter, page).await?)
+    }
+
+    /// Notes until when an instance is paid for, or that nobody knows.
+    ///
+    /// # Errors
+    /// `not_found`; `conflict` once it is over.
+    pub async fn instance_paid_until(
+        &self,
+        scope: TenantScope,
+        id: InstanceId,
+        paid_until: Option<Timestamp>,
+        intention: Option<&Idempotency<'_, Instance>>,
+    ) -> Result<Once<Instance>, Failure> {
+        Ok(self.store.instance_set_paid_until(scope, id, paid_until, intention).await?)
     }
 
     /// Begins a change. Deletion wins over everything that is under way; a second deletion finds the first one's saga.

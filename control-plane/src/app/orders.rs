@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use nemordp_api::NewOrder;
-use nemordp_model::{Affinity, Label, Order, Plan, SagaKind, Siting};
+use nemordp_model::{Affinity, Label, Order, PlacementRequest, Plan, SagaKind, Siting};
 use nemordp_store::{
     Accepted, Idempotency, NewOrder as StoredOrder, Once, OrderAccept, OrderFilter, Page, Paged, Shape, StoreError,
     TenantScope,
@@ -35,6 +35,7 @@ impl App {
         let accept = self.draft(orderer.tenant_id, new, &plan, template, siting)?;
         let request = super::availability::request(&accept.order.region, &plan, Some(&accept.template))
             .sited(orderer.tenant_id, &accept.siting);
+        let request = PlacementRequest { ends_at: accept.paid_until, ..request };
         let once = self.desk.accept(accept, request, intention).await?;
         if let Once::Done(accepted) = &once {
             self.work.poke();
@@ -91,6 +92,9 @@ impl App {
         if let Some(zone) = &new.time_zone {
             check_time_zone(zone)?;
         }
+        if new.paid_until.is_some_and(|paid_until| paid_until <= self.clock.now()) {
+            return Err(Failure::field("paid_until", "use a time to come, or leave it out where it is not known"));
+        }
         Ok((plan, template))
     }
 
@@ -140,6 +144,7 @@ impl App {
                 gpus: plan.gpus.clone(),
             },
             siting,
+            paid_until: new.paid_until,
             guest,
             saga: self.work.begin(SagaKind::Provision, Subject { order_id: Some(order_id), instance_id })?,
         })

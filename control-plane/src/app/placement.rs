@@ -64,6 +64,8 @@ pub struct Supposition {
     pub plan: PlanName,
     /// What it would be made from; none has to be fetched when absent.
     pub template: Option<TemplateName>,
+    /// Until when it would be paid for.
+    pub paid_until: Option<Timestamp>,
     /// Machines more.
     pub add: Vec<Addition>,
     /// Machines less.
@@ -154,6 +156,7 @@ impl App {
             self.check_region(&supposed.region).await?;
         }
         let request = super::availability::request(&supposed.region, &plan, template.as_ref());
+        let request = PlacementRequest { ends_at: supposed.paid_until, ..request };
         let (plans_now, mut plans_then) = (self.plans_on_sale().await?, self.plans_on_sale().await?);
         plans_then.retain(|plan| {
             let replaced = supposed.add_plans.iter().any(|(added, _)| added.name == plan.name);

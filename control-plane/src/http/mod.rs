@@ -117,8 +117,10 @@ fn patient_routes() -> OpenApiRouter<Api> {
         .routes(routes!(v1::audit::run::run))
 }
 
+/// What storefronts and operators ask for.
 fn ordinary_routes() -> OpenApiRouter<Api> {
     OpenApiRouter::with_openapi(describe::Document::openapi())
+        .merge(operator_routes())
         .routes(routes!(health::healthz))
         .routes(routes!(health::readyz))
         .routes(routes!(v1::orders::list::list))
@@ -138,6 +140,7 @@ fn ordinary_routes() -> OpenApiRouter<Api> {
         .routes(routes!(v1::instances::restart::restart))
         .routes(routes!(v1::instances::reset::reset))
         .routes(routes!(v1::instances::password_reset::password_reset))
+        .routes(routes!(v1::instances::paid_until::paid_until))
         .routes(routes!(v1::instances::rename::rename))
         .routes(routes!(v1::instances::resize::resize))
         .routes(routes!(v1::instances::reinstall::reinstall))
@@ -162,6 +165,12 @@ fn ordinary_routes() -> OpenApiRouter<Api> {
         .routes(routes!(v1::templates::get::get))
         .routes(routes!(v1::availability::list))
         .routes(routes!(v1::capacity::list))
+        .routes(routes!(v1::events::list))
+}
+
+/// What operators alone ask for.
+fn operator_routes() -> OpenApiRouter<Api> {
+    OpenApiRouter::new()
         .routes(routes!(v1::nodes::list::list))
         .routes(routes!(v1::nodes::get::get))
         .routes(routes!(v1::nodes::cordon::cordon))
@@ -180,7 +189,6 @@ fn ordinary_routes() -> OpenApiRouter<Api> {
         .routes(routes!(v1::tenants::list::list))
         .routes(routes!(v1::tenants::pin::pin))
         .routes(routes!(v1::tenants::unpin::unpin))
-        .routes(routes!(v1::events::list))
         .routes(routes!(v1::reconcilers::list::list))
         .routes(routes!(v1::reconcilers::run::run))
         .routes(routes!(v1::audit::get::get))

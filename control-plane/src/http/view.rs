@@ -165,6 +165,7 @@ pub(super) fn instance(instance: &model::Instance, operator: bool) -> api::Insta
         wanted_on: spec.power == DesiredPower::On,
         suspended_at: instance.suspended_at,
         delete_after: instance.delete_after,
+        paid_until: instance.paid_until,
         rescued: spec.disks.rescue.is_some(),
         endpoint_address: spec.network.endpoint.address.to_string(),
         endpoint_port: spec.network.endpoint.port,

@@ -106,6 +106,8 @@ pub struct OrderAccept {
     pub shape: Shape,
     /// What it asks of its node beyond them.
     pub siting: Siting,
+    /// Until when it is paid for, where that is known.
+    pub paid_until: Option<Timestamp>,
     /// How the guest presents itself.
     pub guest: GuestSpec,
     /// The saga that fulfils it.
@@ -196,6 +198,7 @@ pub(crate) fn begin(
         suspended_at: None,
         delete_after: None,
         misaligned_at: None,
+        paid_until: accept.paid_until,
         created_at: now,
         updated_at: now,
     };

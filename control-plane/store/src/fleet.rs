@@ -53,6 +53,7 @@ fn node(row: &Row, pools: Vec<PoolRoom>, ports_held: u32, addresses_held: u32) -
         load,
         labels: row.json("labels")?,
         pinned_to: row.get("pinned_to")?,
+        busy_until: row.get("busy_until")?,
         ..NodeSnapshot::new(row.get("id")?, row.get("region")?)
     })
 }
@@ -84,7 +85,9 @@ impl Store {
         let mut gpus = node_gpu::all(&mut self.reader()).await?;
         let held = held(self).await?;
         let sql = "SELECT id, region, policy, availability, vcpu_capacity, vcpu_used, memory_capacity_mib, \
-                   memory_used_mib, inventory, load, labels, pinned_to FROM node \
+                   memory_used_mib, inventory, load, labels, pinned_to, \
+                   (SELECT MAX(i.paid_until) FROM instance i WHERE i.node_id = node.id AND i.paid_until IS NOT NULL \
+                   AND i.lifecycle IN ('provisioning', 'active', 'deleting')) AS busy_until FROM node \
                    WHERE policy <> 'decommissioned' AND ($1 IS NULL OR region = $1) ORDER BY id";
         let rows = self.reader().fetch(Query::new("node", sql, values![region])).await?;
         let count = |id, kind: &str| held.get(&(id, kind.to_owned())).copied().unwrap_or(0);

@@ -27,7 +27,7 @@ macro_rules! columns {
     () => {
         "id, order_id, tenant_id, node_id, spec, generation, fence, lifecycle, observed, observed_at, \
          rdp_certificate_sha256, frozen, frozen_at, suspended_at, delete_after, misaligned_at, created_at, updated_at, \
-         labels, placement_group, affinity, any_gpu_model, \
+         labels, placement_group, affinity, any_gpu_model, paid_until, \
          (SELECT t.pinned FROM tenant t WHERE t.id = instance.tenant_id) AS tenant_pinned"
     };
 }
@@ -86,6 +86,7 @@ fn instance(row: &Row) -> Result<Instance> {
         suspended_at: row.get("suspended_at")?,
         delete_after: row.get("delete_after")?,
         misaligned_at: row.get("misaligned_at")?,
+        paid_until: row.get("paid_until")?,
         created_at: row.get("created_at")?,
         updated_at: row.get("updated_at")?,
     })
@@ -105,14 +106,15 @@ const ROW: &[(&str, Kind)] = &[
     ("placement_group", Kind::Text),
     ("affinity", Kind::Text),
     ("any_gpu_model", Kind::Int),
+    ("paid_until", Kind::Int),
 ];
 
 /// Writes instances at their beginning.
 pub(crate) async fn insert_in_tx<'i>(tx: &mut Tx, instances: impl Iterator<Item = &'i Instance>) -> Result<()> {
     let sql = "INSERT INTO instance (id, order_id, tenant_id, node_id, spec, generation, fence, lifecycle, created_at, \
-               updated_at, labels, placement_group, affinity, any_gpu_model) SELECT id, order_id, tenant_id, node_id, spec, \
-               generation, fence, lifecycle, created_at, created_at, labels, placement_group, affinity, any_gpu_model \
-               FROM {rows} AS r";
+               updated_at, labels, placement_group, affinity, any_gpu_model, paid_until) SELECT id, order_id, tenant_id, node_id, spec, \
+               generation, fence, lifecycle, created_at, created_at, labels, placement_group, affinity, any_gpu_model, \
+               paid_until FROM {rows} AS r";
     let mut rows = Rows::new(ROW);
     for new in instances {
         rows.push(values![
@@ -129,6 +131,7 @@ pub(crate) async fn insert_in_tx<'i>(tx: &mut Tx, instances: impl Iterator<Item 
             new.siting.group.as_ref(),
             new.siting.affinity,
             new.siting.any_gpu_model,
+            new.paid_until,
         ]);
     }
     tx.execute_over(Query::over("instance", sql, vec![], rows)).await

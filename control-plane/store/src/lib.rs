@@ -8,7 +8,7 @@
 //! Map: [`error`] what can go wrong · `sql`, `rows`, `codec`, `transaction`, `group`, `open`, `migrate` how both databases are
 //! spoken to · [`page`] listing · one file per noun for the rest: [`tenant`], [`api_key`], [`plan`], [`template`],
 //! [`ticket`], [`node`], `node_siting`, `node_gpu`, [`heartbeat`], [`certificate`], [`fleet`], [`order`], [`accept`] an order with all that it needs,
-//! [`burst`] many of them in one commit, [`decision`], [`turn`], [`instance`], [`reservation`], `claim`, `group_member`, `resize`,
+//! [`burst`] many of them in one commit, [`decision`], [`turn`], [`instance`], `paid_until`, [`reservation`], `claim`, `group_member`, `resize`,
 //! [`saga`], [`lease`], [`effect`], [`idempotency`], [`event`], [`secret`], [`frozen`], [`backup`],
 //! `audit`, [`reconciler`], [`expire`], [`wake`], `installation`.
 
@@ -47,6 +47,7 @@ mod observation;
 mod open;
 pub mod order;
 pub mod page;
+mod paid_until;
 pub mod plan;
 pub mod reconciler;
 pub mod reservation;

@@ -67,6 +67,7 @@ migrations! {
     101 "0101_plan_gpus",
     102 "0102_reservation_gpus",
     103 "0103_instance_any_gpu_model",
+    104 "0104_instance_paid_until",
 }
 
 /// SQLite's words and PostgreSQL's, outside of comments.

@@ -13,6 +13,7 @@ mod metrics;
 mod nodes;
 mod operator;
 mod orders;
+mod paid_until;
 mod placement;
 mod sagas;
 mod siting;

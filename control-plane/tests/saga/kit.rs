@@ -278,6 +278,7 @@ impl World {
                 gpus,
             },
             siting,
+            paid_until: None,
             guest: GuestSpec { host_name, login_name: template().login_name, time_zone: None, keyboard: None },
             saga,
         };

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use nemordp_api::{
-    AdoptionHow, Instance, InstanceUsage, NewAdoption, NewSuspension, Operation, ReinstallInstance, RenameInstance,
-    ResizeInstance, Suspension,
+    AdoptionHow, Instance, InstanceUsage, NewAdoption, NewSuspension, Operation, PaidUntil, ReinstallInstance,
+    RenameInstance, ResizeInstance, Suspension,
 };
 use nemordp_types::{GiB, HostName, InstanceId, MiB, TemplateName, Vcpu};
 use serde::Serialize;
@@ -45,6 +45,17 @@ pub enum Action {
     SuspendNever {
         /// Its id.
         id: InstanceId,
+    },
+    /// Notes until when it is paid for: a renewal. Nothing is switched off then.
+    PaidUntil {
+        /// Its id.
+        id: InstanceId,
+        /// When, like 2027-01-31T00:00:00Z.
+        #[arg(required_unless_present = "unknown")]
+        at: Option<jiff::Timestamp>,
+        /// Nobody knows any more.
+        #[arg(long, conflicts_with = "at")]
+        unknown: bool,
     },
     /// Boots it.
     Start(Target),
@@ -164,6 +175,10 @@ impl Action {
                 output.one(&client.post::<Suspension>(&path, &NewSuspension { at }).await?)
             }
             Self::SuspendNever { id } => client.delete::<()>(&format!("v1/instances/{id}/suspension")).await,
+            Self::PaidUntil { id, at, unknown: _ } => {
+                let path = format!("v1/instances/{id}/paid-until");
+                output.one(&client.post::<Instance>(&path, &PaidUntil { paid_until: at }).await?)
+            }
             Self::Start(target) => target.post(client, output, "start").await,
             Self::Stop(target) => target.post(client, output, "stop").await,
             Self::Restart(target) => target.post(client, output, "restart").await,
@@ -268,6 +283,7 @@ impl Row for Instance {
         "TEMPLATE",
         "NODE",
         "ORDER",
+        "PAID UNTIL",
         "CREATED",
     ];
 
@@ -284,6 +300,7 @@ impl Row for Instance {
             self.template.to_string(),
             cell(self.node_id),
             self.order_id.to_string(),
+            cell(self.paid_until),
             self.created_at.to_string(),
         ]
     }

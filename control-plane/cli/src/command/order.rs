@@ -79,6 +79,9 @@ pub struct Create {
     /// Where the others of the group should be: any, prefer_apart, apart, prefer_together.
     #[arg(long, requires = "placement_group", value_parser = affinity)]
     affinity: Option<Affinity>,
+    /// Until when it is paid for, like 2027-01-31T00:00:00Z.
+    #[arg(long)]
+    paid_until: Option<jiff::Timestamp>,
     /// Show the steps until the login is proven.
     #[arg(long)]
     watch: bool,
@@ -139,6 +142,7 @@ impl Create {
             external_reference: self.external_reference,
             placement_group: self.placement_group,
             affinity: self.affinity,
+            paid_until: self.paid_until,
         };
         let mut order: Order = client.post("v1/orders", &request).await?;
         if self.watch {

@@ -23,6 +23,9 @@ pub struct Question {
     /// What it would be made from; no node has to fetch one when absent.
     #[arg(long)]
     template: Option<TemplateName>,
+    /// Until when it would be paid for, like 2027-01-31T00:00:00Z.
+    #[arg(long)]
+    paid_until: Option<jiff::Timestamp>,
     /// Machines more: `3:64/131072/1920/nvme` is three with 64 processors, 131072 MiB of memory and 1920 GiB of disk of
     /// this kind to sell, with `/4xrtx4000` behind it also four GPUs of this model; `2:like=ID` is two like that node, but
     /// empty. May be given again.
@@ -115,6 +118,7 @@ impl Question {
             region: self.region,
             plan: self.plan,
             template: self.template,
+            paid_until: self.paid_until,
             add_nodes: self.add_nodes,
             remove_nodes: self.remove_nodes,
             add_plans: self.add_plans,

@@ -131,6 +131,7 @@ impl World {
             suspended_at: None,
             delete_after: None,
             misaligned_at: None,
+            paid_until: None,
             created_at: at(1),
             updated_at: at(1),
         };

@@ -120,7 +120,7 @@ pub struct PlacementRequest {
     /// Where the others of the group should be.
     #[serde(default = "any")]
     pub affinity: Affinity,
-    /// Until when it is paid for, or how long such instances were seen to live; unknown when none.
+    /// Until when it is paid for; unknown when none.
     #[serde(default)]
     pub ends_at: Option<Timestamp>,
 }
@@ -172,6 +172,7 @@ impl PlacementRequest {
         Self {
             template: template.digest,
             template_size: template.file_size,
+            ends_at: instance.paid_until,
             ..Self::new(region, Demand::of(&instance.spec)).sited(instance.tenant_id, &instance.siting)
         }
     }

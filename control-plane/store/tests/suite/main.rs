@@ -19,6 +19,7 @@ mod instances;
 mod leases;
 mod outbox;
 mod oversell;
+mod paid_until;
 mod placer;
 mod pools;
 mod postgres;

@@ -293,6 +293,7 @@ impl World {
             template: template(),
             shape: shape(),
             siting: Default::default(),
+            paid_until: None,
             guest: GuestSpec {
                 host_name,
                 login_name: LoginName::new("user").unwrap(),

@@ -65,6 +65,7 @@ fn instance() -> Instance {
         suspended_at: None,
         delete_after: None,
         misaligned_at: None,
+        paid_until: None,
         created_at: NOW,
         updated_at: NOW,
     }

@@ -16,6 +16,7 @@ pub(in crate::http) mod credentials;
 pub(in crate::http) mod delete;
 pub(in crate::http) mod get;
 pub(in crate::http) mod list;
+pub(in crate::http) mod paid_until;
 pub(in crate::http) mod password_reset;
 pub(in crate::http) mod rdp_file;
 pub(in crate::http) mod reinstall;

@@ -46,6 +46,7 @@ fn supposition(request: WhatIfRequest) -> Result<Supposition, Failure> {
         region: request.region,
         plan: request.plan,
         template: request.template,
+        paid_until: request.paid_until,
         add,
         remove: request.remove_nodes.into_iter().collect(),
         add_plans: plans.collect(),
