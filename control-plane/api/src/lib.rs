@@ -21,6 +21,7 @@ pub mod placement;
 pub mod plan;
 pub mod problem;
 pub mod reconciler;
+pub mod reserve;
 pub mod saga;
 pub mod suspension;
 pub mod template;
@@ -39,8 +40,8 @@ pub use instance::{
 };
 pub use key::{ApiKey, ApiKeyPage, ApiScope, CreatedApiKey, NewApiKey};
 pub use node::{
-    CreatedTicket, FenceNode, LabelNode, NewTicket, Node, NodeAvailability, NodeLoad, NodePage, NodePin, NodePolicy,
-    NodePool, NodeTemplate, NodeTemplateState, Overcommit, PinNode, Ticket, TicketPage,
+    CreatedTicket, FenceNode, HeldBack, LabelNode, NewTicket, Node, NodeAvailability, NodeLoad, NodePage, NodePin,
+    NodePolicy, NodePool, NodeTemplate, NodeTemplateState, Overcommit, PinNode, Ticket, TicketPage,
 };
 pub use operation::{Operation, OperationKind, OperationPage, OperationStatus, OperationStep, StepState};
 pub use order::{Affinity, NewOrder, Order, OrderPage, OrderState};
@@ -51,6 +52,7 @@ pub use placement::{
 pub use plan::{NewPlan, Plan, PlanPage};
 pub use problem::{PROBLEM_MEDIA_TYPE, Problem};
 pub use reconciler::{Reconciler, ReconcilerList};
+pub use reserve::{Reserve, ReserveList, SetReserve};
 pub use saga::{Saga, SagaAbandon, SagaDirection, SagaPage, SagaRetry};
 pub use suspension::{NewSuspension, Suspension, SuspensionState};
 pub use template::{NewTemplate, Personalisation, RdpSecurity, Template, TemplateFile, TemplatePage};

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use jiff::Timestamp;
-use nemordp_types::{Bytes, MiB, NodeId, RegionName, StorageClass, TemplateDigest, TenantId, TicketId, Vcpu};
+use nemordp_types::{Bytes, GiB, MiB, NodeId, RegionName, StorageClass, TemplateDigest, TenantId, TicketId, Vcpu};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -135,6 +135,22 @@ pub struct LabelNode {
     pub remove: Vec<String>,
 }
 
+/// What new instances do not get of a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+#[schema(example = json!({ "vcpu": 8, "memory_mib": 32_768, "disk_gib": 400 }))]
+pub struct HeldBack {
+    /// Processors, of those that are sold; 0 when absent.
+    #[schema(value_type = u32)]
+    pub vcpu: Vcpu,
+    /// Memory, MiB; 0 when absent.
+    #[schema(value_type = u64)]
+    pub memory_mib: MiB,
+    /// Disk of each storage pool, GiB; 0 when absent.
+    #[schema(value_type = u64)]
+    pub disk_gib: GiB,
+}
+
 /// For whom a node is to be kept.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -208,6 +224,9 @@ pub struct Node {
     /// Its GPUs, by model.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub gpus: Vec<NodeGpus>,
+    /// What new instances do not get of it, so that maintenance has room; absent when nothing is held back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held_back: Option<HeldBack>,
     /// Public address at which customers connect.
     pub endpoint_address: String,
     /// First port there.

@@ -78,6 +78,8 @@ words! {
         TicketReused = "ticket.reused",
         /// An undo failed; a human looks.
         SagaStuck = "saga.stuck",
+        /// The operator changed what is held for a scarce plan.
+        ReserveChanged = "reserve.changed",
         /// The store was put back from a backup.
         StoreRestored = "store.restored",
         /// A human gave a stuck saga up.

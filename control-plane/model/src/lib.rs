@@ -36,7 +36,8 @@ pub use placement::{
     AddressKind, Affinity, Amounts, Capacity, Change, Demand, Explained, Explanation, FleetSnapshot, GpuDemand,
     GpuRoom, GroupKey, HeldBack, LABELS_MAX, Lodger, MOVES_MAX, Members, Move, MovePlan, NodeSnapshot, Placement,
     PlacementRequest, PlanShare, PoolRoom, Refusal, Refusals, Room, Siting, SlotReserve, SnapshotDigest, Strain, Terms,
-    Verdict, WhatIf, capacity_report, could_ever_hold, explain, how_many_fit, make_room, place, what_if,
+    Verdict, WhatIf, capacity_report, could_ever_hold, explain, how_many_fit, how_many_fit_up_to, make_room, place,
+    what_if,
 };
 pub use plan::Plan;
 pub use region::RegionAvailability;

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::health::CLOCK_TOLERANCE;
 use crate::label::Label;
-use crate::placement::GpuRoom;
+use crate::placement::{Amounts, GpuRoom};
 
 /// How much more is sold than a node has, in percent of what it has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -141,6 +141,9 @@ pub struct Node {
     /// Its GPUs by model: how many it has, and how many of them are reserved. More are reserved than it has where it lost some.
     #[serde(default)]
     pub gpus: Vec<GpuRoom>,
+    /// What new instances do not get of it, so that maintenance has room.
+    #[serde(default)]
+    pub held_back: Amounts,
     /// Serial number of its certificate, big-endian.
     pub certificate_serial: Vec<u8>,
     /// When it was enrolled.

@@ -28,7 +28,7 @@ mod whatif;
 use nemordp_types::NodeId;
 use serde::{Deserialize, Serialize};
 
-pub use capacity::{Capacity, capacity_report, could_ever_hold, how_many_fit};
+pub use capacity::{Capacity, capacity_report, could_ever_hold, how_many_fit, how_many_fit_up_to};
 pub use explain::{BEST_MAX, Explained, Explanation, Verdict, explain};
 pub use make_room::{Lodger, MOVES_MAX, Move, MovePlan, make_room};
 pub use overflow::{CloudOffer, GuestSystem, MicroMoney, OfferRefusal, Overflow, Tariff, cheapest};

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use nemordp_model::{PlacementRequest, Plan, how_many_fit};
+use nemordp_model::{PlacementRequest, Plan, how_many_fit_up_to};
 use nemordp_store::{PAGE_MAX, Page};
 use nemordp_types::{Bytes, Failure, PlanName, RegionName, Template, TemplateDigest, TemplateName, TenantId};
 
@@ -71,7 +71,8 @@ impl App {
             for plan in &plans {
                 let fits = template.as_ref().is_none_or(|template| plan.holds(template).is_ok());
                 let room = if fits {
-                    how_many_fit(&orderer.asks(request(region, plan, template.as_ref())), &snapshot)
+                    let request = orderer.asks(request(region, plan, template.as_ref()));
+                    how_many_fit_up_to(COUNT_MAX.into(), &request, &snapshot)
                 } else {
                     0
                 };

@@ -14,6 +14,7 @@ mod operations;
 mod orders;
 mod placement;
 mod plans;
+mod reserves;
 mod suspensions;
 mod templates;
 mod tenants;

@@ -1,8 +1,8 @@
-//! Tenants as the operator sees them, and the nodes that are kept for one.
+//! Tenants as the operator sees them, and what nodes are kept for.
 
 use std::collections::BTreeSet;
 
-use nemordp_model::{Label, Node, Tenant};
+use nemordp_model::{Amounts, Label, Node, Tenant};
 use nemordp_store::{Idempotency, Once, Page, Paged};
 use nemordp_types::{Failure, NodeId, TenantId};
 
@@ -45,6 +45,19 @@ impl App {
             None => None,
         };
         Ok(self.store.node_set_pin(id, tenant_id, intention).await?)
+    }
+
+    /// Holds back amounts of a node that new instances do not get.
+    ///
+    /// # Errors
+    /// `not_found`; more than any machine has, naming the field.
+    pub async fn node_hold_back(
+        &self,
+        id: NodeId,
+        amounts: Amounts,
+        intention: Option<&Idempotency<'_, Node>>,
+    ) -> Result<Once<Node>, Failure> {
+        Ok(self.store.node_set_held_back(id, amounts, intention).await?)
     }
 
     /// Gives a node labels and takes some away.

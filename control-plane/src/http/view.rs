@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use nemordp_api as api;
 use nemordp_model as model;
-use nemordp_store::{Paged, RegisteredTemplate};
+use nemordp_store::{Paged, PlanReserve, RegisteredTemplate};
 use nemordp_types::instance::{DesiredPower, ObservedPower};
 use nemordp_types::node::{Acceleration, NodeAvailability, NodePolicy};
 use nemordp_types::template::{Personalisation, RdpSecurity, TemplatePresence, TemplateState};
@@ -267,6 +267,7 @@ pub(super) fn node(node: &model::Node) -> api::Node {
             })
             .collect(),
         gpus: node.gpus.iter().map(node_gpus).collect(),
+        held_back: held_back(&node.held_back),
         endpoint_address: inventory.endpoints.address.to_string(),
         endpoint_first_port: inventory.endpoints.first_port,
         endpoint_last_port: inventory.endpoints.last_port,
@@ -285,6 +286,21 @@ pub(super) fn node(node: &model::Node) -> api::Node {
         enrolled_at: node.enrolled_at,
         updated_at: node.updated_at,
     }
+}
+
+/// None when nothing is.
+fn held_back(amounts: &model::Amounts) -> Option<api::HeldBack> {
+    let model::Amounts { vcpu, memory, disk } = *amounts;
+    (*amounts != model::Amounts::default()).then(|| api::HeldBack {
+        vcpu,
+        memory_mib: memory,
+        disk_gib: disk.to_gib_ceil(),
+    })
+}
+
+pub(super) fn reserve(reserve: &PlanReserve) -> api::Reserve {
+    let PlanReserve { region, plan, slots, updated_at } = reserve.clone();
+    api::Reserve { region, plan, slots, updated_at }
 }
 
 fn node_gpus(gpus: &model::GpuRoom) -> api::NodeGpus {

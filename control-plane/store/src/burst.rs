@@ -137,10 +137,10 @@ async fn lock(
         rows
     };
     let sql = "SELECT id, policy, availability, vcpu_capacity, vcpu_used, memory_capacity_mib, memory_used_mib, \
-               inventory, labels, pinned_to, reservation_sequence FROM node \
+               inventory, labels, pinned_to, reservation_sequence, held_vcpu, held_memory_mib, held_disk_bytes FROM node \
                WHERE id IN (SELECT node_id FROM {rows} AS r) ORDER BY id";
     let locked = "SELECT id, policy, availability, vcpu_capacity, vcpu_used, memory_capacity_mib, memory_used_mib, \
-                  inventory, labels, pinned_to, reservation_sequence FROM node \
+                  inventory, labels, pinned_to, reservation_sequence, held_vcpu, held_memory_mib, held_disk_bytes FROM node \
                   WHERE id IN (SELECT node_id FROM {rows} AS r) ORDER BY id FOR NO KEY UPDATE";
     let mut rooms = BTreeMap::new();
     for row in tx.fetch(Query::over("node", sql, vec![], ids()).on_postgres(locked)).await? {
@@ -151,7 +151,7 @@ async fn lock(
     for row in tx.fetch(Query::over("node_pool", sql, vec![], ids())).await? {
         let left = row.get::<u64>("capacity_bytes")?.saturating_sub(row.get::<u64>("used_bytes")?);
         if let Some(room) = rooms.get_mut(&row.get("node_id")?) {
-            room.pools.insert(row.get("storage_class")?, left);
+            room.pools.insert(row.get("storage_class")?, left.saturating_sub(room.held_disk));
         }
     }
     if with_gpus {
@@ -260,8 +260,8 @@ async fn take_in_tx(tx: &mut Tx, rooms: &BTreeMap<NodeId, Room>) -> Result<()> {
                memory_used_mib = node.memory_used_mib + r.memory_mib, \
                reservation_sequence = node.reservation_sequence + r.orders FROM {rows} AS r \
                WHERE node.id = r.node_id AND node.policy = 'active' AND node.availability = 'available' \
-               AND node.vcpu_used + r.vcpu <= node.vcpu_capacity \
-               AND node.memory_used_mib + r.memory_mib <= node.memory_capacity_mib";
+               AND node.vcpu_used + r.vcpu <= node.vcpu_capacity - node.held_vcpu \
+               AND node.memory_used_mib + r.memory_mib <= node.memory_capacity_mib - node.held_memory_mib";
     tx.execute_over(Query::over("node", sql, vec![], nodes)).await?;
     let sql = "UPDATE node_pool SET used_bytes = node_pool.used_bytes + r.bytes FROM {rows} AS r \
                WHERE node_pool.node_id = r.pool_node AND node_pool.storage_class = r.class \

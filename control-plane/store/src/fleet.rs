@@ -3,14 +3,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
-use nemordp_model::{Demand, FleetSnapshot, GroupKey, NodeSnapshot, PlanShare, PoolRoom, Room, Strain};
+use nemordp_model::{Demand, FleetSnapshot, GroupKey, HeldBack, NodeSnapshot, PlanShare, PoolRoom, Room, Strain};
 use nemordp_types::node::{NodeInventory, NodeLoad};
 use nemordp_types::{NodeId, RegionName};
 
 use crate::Store;
 use crate::error::Result;
 use crate::group_member::{self, ByNode};
+use crate::node::held_back;
 use crate::node_gpu;
+use crate::slot_reserve;
 use crate::sql::{Query, Row, values};
 use crate::transaction::Sql as _;
 
@@ -53,6 +55,7 @@ fn node(row: &Row, pools: Vec<PoolRoom>, ports_held: u32, addresses_held: u32) -
         load,
         labels: row.json("labels")?,
         pinned_to: row.get("pinned_to")?,
+        held_back: HeldBack { maintenance: held_back(row)?, ..HeldBack::default() },
         busy_until: row.get("busy_until")?,
         ..NodeSnapshot::new(row.get("id")?, row.get("region")?)
     })
@@ -85,7 +88,7 @@ impl Store {
         let mut gpus = node_gpu::all(&mut self.reader()).await?;
         let held = held(self).await?;
         let sql = "SELECT id, region, policy, availability, vcpu_capacity, vcpu_used, memory_capacity_mib, \
-                   memory_used_mib, inventory, load, labels, pinned_to, \
+                   memory_used_mib, inventory, load, labels, pinned_to, held_vcpu, held_memory_mib, held_disk_bytes, \
                    (SELECT MAX(i.paid_until) FROM instance i WHERE i.node_id = node.id AND i.paid_until IS NOT NULL \
                    AND i.lifecycle IN ('provisioning', 'active', 'deleting')) AS busy_until FROM node \
                    WHERE policy <> 'decommissioned' AND ($1 IS NULL OR region = $1) ORDER BY id";
@@ -97,7 +100,8 @@ impl Store {
             let (groups, gpus) = (members.remove(&id).unwrap_or_default(), gpus.remove(&id).unwrap_or_default());
             Ok(NodeSnapshot { groups, gpus, ..found })
         });
-        Ok(FleetSnapshot::new(taken_at, nodes.collect::<Result<_>>()?))
+        let snapshot = FleetSnapshot::new(taken_at, nodes.collect::<Result<_>>()?);
+        Ok(FleetSnapshot { reserves: slot_reserve::binding(&mut self.reader(), region).await?, ..snapshot })
     }
 
     /// What was ordered since then, by plan on sale: what is expected to be ordered. Plans that nobody ordered are left

@@ -7,7 +7,7 @@
 //!
 //! Map: [`error`] what can go wrong · `sql`, `rows`, `codec`, `transaction`, `group`, `open`, `migrate` how both databases are
 //! spoken to · [`page`] listing · one file per noun for the rest: [`tenant`], [`api_key`], [`plan`], [`template`],
-//! [`ticket`], [`node`], `node_siting`, `node_gpu`, [`heartbeat`], [`certificate`], [`fleet`], [`order`], [`accept`] an order with all that it needs,
+//! [`ticket`], [`node`], `node_siting`, `node_gpu`, [`heartbeat`], [`certificate`], [`fleet`], `slot_reserve`, [`order`], [`accept`] an order with all that it needs,
 //! [`burst`] many of them in one commit, [`decision`], [`turn`], [`instance`], `paid_until`, [`reservation`], `claim`, `group_member`, `resize`,
 //! [`saga`], [`lease`], [`effect`], [`idempotency`], [`event`], [`secret`], [`frozen`], [`backup`],
 //! `audit`, [`reconciler`], [`expire`], [`wake`], `installation`.
@@ -55,6 +55,7 @@ mod resize;
 mod rows;
 pub mod saga;
 pub mod secret;
+mod slot_reserve;
 mod sql;
 pub mod suspension;
 pub mod template;
@@ -91,6 +92,7 @@ pub use reconciler::ReconcilerRun;
 pub use reservation::Reservation;
 pub use saga::{NewSaga, SagaFilter};
 pub use secret::{Revealed, SecretStanding};
+pub use slot_reserve::PlanReserve;
 pub use template::RegisteredTemplate;
 pub use ticket::{NewTicket, TicketStanding};
 pub use turn::Turn;

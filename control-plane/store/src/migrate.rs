@@ -68,6 +68,8 @@ migrations! {
     102 "0102_reservation_gpus",
     103 "0103_instance_any_gpu_model",
     104 "0104_instance_paid_until",
+    105 "0105_node_held_back",
+    106 "0106_slot_reserve",
 }
 
 /// SQLite's words and PostgreSQL's, outside of comments.

@@ -1,7 +1,7 @@
 //! Nodes: enrollment, policy, availability, listing.
 
 use jiff::SignedDuration;
-use nemordp_model::{EventKind, Label, Node, NodePin, Overcommit};
+use nemordp_model::{Amounts, EventKind, Label, Node, NodePin, Overcommit};
 use nemordp_types::node::{NodeAvailability, NodeInventory, NodePolicy, Reserved};
 use nemordp_types::{Failure, NodeAddress, NodeId, Reason, RegionName};
 use serde_json::json;
@@ -26,7 +26,8 @@ macro_rules! columns {
     () => {
         "id, name, region, agent_address, policy, policy_reason, availability, availability_changed_at, vcpu_percent, memory_percent, \
          vcpu_used, memory_used_mib, inventory, load, template_presence, taken_ports, clock_skew_us, doubled_at, last_heartbeat_at, \
-         certificate_serial, enrolled_at, updated_at, labels, pinned_to, \
+         certificate_serial, enrolled_at, updated_at, labels, pinned_to, held_vcpu, \
+         held_memory_mib, held_disk_bytes, \
          (SELECT t.name FROM tenant t WHERE t.id = node.pinned_to) AS pinned_name, \
          (SELECT CAST(COALESCE(SUM(p.used_bytes), 0) AS BIGINT) FROM node_pool p WHERE p.node_id = node.id) AS disk_used"
     };
@@ -84,6 +85,7 @@ fn node(row: &Row) -> Result<Node> {
             disk: row.get("disk_used")?,
         },
         gpus: Vec::new(),
+        held_back: held_back(row)?,
         certificate_serial: row.get("certificate_serial")?,
         enrolled_at: row.get("enrolled_at")?,
         updated_at: row.get("updated_at")?,
@@ -93,6 +95,11 @@ fn node(row: &Row) -> Result<Node> {
 fn pin(row: &Row) -> Result<Option<NodePin>> {
     let Some(tenant_id) = row.get("pinned_to")? else { return Ok(None) };
     Ok(Some(NodePin { tenant_id, tenant: row.get("pinned_name")? }))
+}
+
+/// What is not sold of a node: its columns `held_*`.
+pub(crate) fn held_back(row: &Row) -> Result<Amounts> {
+    Ok(Amounts { vcpu: row.get("held_vcpu")?, memory: row.get("held_memory_mib")?, disk: row.get("held_disk_bytes")? })
 }
 
 pub(crate) fn overcommit(row: &Row) -> Result<Overcommit> {

@@ -1,9 +1,9 @@
-//! What operators say of a node so that orders find it: labels, and the tenant that it is kept for.
+//! What operators say of a node so that orders find it, or do not: labels, the tenant that it is kept for, what is held back.
 
 use std::collections::BTreeSet;
 
 use nemordp_model::placement::not_too_many;
-use nemordp_model::{EventKind, Label, Node};
+use nemordp_model::{Amounts, EventKind, Label, Node};
 use nemordp_types::{NodeId, TenantId};
 use serde_json::json;
 
@@ -44,6 +44,28 @@ impl Store {
                 let values = values![id, codec::json(&labels)?, now];
                 tx.execute_one(Query::new("node", sql, values), MISSING).await?;
                 tx.event(EventKind::NodeChanged, Subject::node(id), json!({ "labels": labels })).await?;
+            }
+            node::fetch(tx, id).await?
+        }))
+    }
+
+    /// Holds back amounts of a node that new instances do not get, in place of those before. Instances that it has stay.
+    pub async fn node_set_held_back(
+        &self,
+        id: NodeId,
+        amounts: Amounts,
+        intention: Option<&Idempotency<'_, Node>>,
+    ) -> Result<Once<Node>> {
+        transaction!(self, |tx| once!(tx, intention, {
+            amounts.check()?;
+            lock(tx, id).await?;
+            if node::fetch(tx, id).await?.held_back != amounts {
+                let now = tx.now;
+                let sql = "UPDATE node SET held_vcpu = $2, held_memory_mib = $3, held_disk_bytes = $4, updated_at = $5 \
+                           WHERE id = $1";
+                let values = values![id, amounts.vcpu, amounts.memory, amounts.disk, now];
+                tx.execute_one(Query::new("node", sql, values), MISSING).await?;
+                tx.event(EventKind::NodeChanged, Subject::node(id), json!({ "held_back": amounts })).await?;
             }
             node::fetch(tx, id).await?
         }))

@@ -94,7 +94,8 @@ pub(crate) async fn take_in_tx(tx: &mut Tx, node_id: NodeId, shape: &Shape) -> R
     let sql = "UPDATE node SET vcpu_used = vcpu_used + $2, memory_used_mib = memory_used_mib + $3, \
                reservation_sequence = reservation_sequence + 1 \
                WHERE id = $1 AND policy = 'active' AND availability = 'available' \
-               AND vcpu_used + $2 <= vcpu_capacity AND memory_used_mib + $3 <= memory_capacity_mib \
+               AND vcpu_used + $2 <= vcpu_capacity - held_vcpu \
+               AND memory_used_mib + $3 <= memory_capacity_mib - held_memory_mib \
                RETURNING inventory, labels, pinned_to, reservation_sequence";
     let row = tx.fetch_optional(Query::new("node", sql, values![node_id, shape.vcpu, shape.memory])).await?;
     let row = row.ok_or(StoreError::Raced)?;
@@ -106,7 +107,8 @@ pub(crate) async fn take_in_tx(tx: &mut Tx, node_id: NodeId, shape: &Shape) -> R
         sequence: row.get("reservation_sequence")?,
     };
     let sql = "UPDATE node_pool SET used_bytes = used_bytes + $3 \
-               WHERE node_id = $1 AND storage_class = $2 AND used_bytes + $3 <= capacity_bytes";
+               WHERE node_id = $1 AND storage_class = $2 \
+               AND used_bytes + $3 <= capacity_bytes - (SELECT held_disk_bytes FROM node WHERE id = $1)";
     let values = values![node_id, &shape.storage_class, Bytes::from(shape.disk)];
     tx.execute_one(Query::new("node_pool", sql, values), StoreError::Raced).await?;
     if let Some(wanted) = &shape.gpus {

@@ -69,12 +69,12 @@ pub(crate) async fn grow_in_tx(tx: &mut Tx, instance_id: InstanceId, shape: &Sha
     let sql = "UPDATE node SET vcpu_used = vcpu_used + $2, memory_used_mib = memory_used_mib + $3, \
                reservation_sequence = reservation_sequence + 2 WHERE id = $1 \
                AND policy IN ('active', 'cordoned') AND availability = 'available' \
-               AND ($2 = 0 OR vcpu_used + $2 <= vcpu_capacity) \
-               AND ($3 = 0 OR memory_used_mib + $3 <= memory_capacity_mib) RETURNING reservation_sequence";
+               AND ($2 = 0 OR vcpu_used + $2 <= vcpu_capacity - held_vcpu) \
+               AND ($3 = 0 OR memory_used_mib + $3 <= memory_capacity_mib - held_memory_mib) RETURNING reservation_sequence";
     let row = tx.fetch_optional(Query::new("node", sql, values![held.node_id, vcpu, memory])).await?;
     let Some(row) = row else { return Err(no_room(tx, held.node_id, vcpu).await?.into()) };
     let sql = "UPDATE node_pool SET used_bytes = used_bytes + $3 WHERE node_id = $1 AND storage_class = $2 \
-               AND ($3 = 0 OR used_bytes + $3 <= capacity_bytes)";
+               AND ($3 = 0 OR used_bytes + $3 <= capacity_bytes - (SELECT held_disk_bytes FROM node WHERE id = $1))";
     let full = StoreError::Refused(lacks("disk_gib", "storage"));
     tx.execute_one(Query::new("node_pool", sql, values![held.node_id, &shape.storage_class, disk]), full).await?;
     replace(tx, instance_id, &held, shape, row.get("reservation_sequence")?).await
@@ -104,7 +104,7 @@ pub(crate) async fn shrink_in_tx(tx: &mut Tx, instance_id: InstanceId, shape: &S
 
 /// Why a node does not take more: it does not answer, or which amount lacks.
 async fn no_room(tx: &mut Tx, node_id: NodeId, vcpu: u64) -> Result<Failure> {
-    let sql = "SELECT policy, availability, vcpu_capacity, vcpu_used FROM node WHERE id = $1";
+    let sql = "SELECT policy, availability, vcpu_capacity, held_vcpu, vcpu_used FROM node WHERE id = $1";
     let row = tx.fetch_optional(Query::new("node", sql, values![node_id])).await?;
     let row = row.ok_or(StoreError::NotFound { noun: NodeId::NOUN })?;
     let usable = matches!(row.get("policy")?, NodePolicy::Active | NodePolicy::Cordoned)
@@ -115,7 +115,8 @@ async fn no_room(tx: &mut Tx, node_id: NodeId, vcpu: u64) -> Result<Failure> {
             "the instance's node is away or is being emptied: try again when it is back",
         ));
     }
-    let free = row.get::<u64>("vcpu_capacity")?.saturating_sub(row.get("vcpu_used")?);
+    let sold = row.get::<u64>("vcpu_capacity")?.saturating_sub(row.get("held_vcpu")?);
+    let free = sold.saturating_sub(row.get("vcpu_used")?);
     Ok(if vcpu <= free { lacks("memory_mib", "memory") } else { lacks("vcpu", "processors") })
 }
 

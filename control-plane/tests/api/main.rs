@@ -15,6 +15,7 @@ mod operator;
 mod orders;
 mod paid_until;
 mod placement;
+mod reserves;
 mod sagas;
 mod siting;
 mod suspension;

@@ -11,6 +11,7 @@ mod order;
 mod placement;
 mod plan;
 mod reconciler;
+mod reserve;
 mod saga;
 mod simulate;
 mod template;
@@ -45,6 +46,9 @@ pub enum Command {
     /// What is sold.
     #[command(subcommand)]
     Plan(plan::Action),
+    /// Room that is held for scarce plans.
+    #[command(subcommand)]
+    Reserve(reserve::Action),
     /// Passwords, shown once.
     #[command(subcommand)]
     Credentials(credentials::Action),
@@ -82,6 +86,7 @@ impl Command {
             Self::Tenant(action) => action.run(client, output).await,
             Self::Template(action) => action.run(client, output).await,
             Self::Plan(action) => action.run(client, output).await,
+            Self::Reserve(action) => action.run(client, output).await,
             Self::Credentials(action) => action.run(client, output).await,
             Self::Operation(action) => action.run(client, output).await,
             Self::Saga(action) => action.run(client, output).await,

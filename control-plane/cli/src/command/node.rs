@@ -4,9 +4,9 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use nemordp_api::{
-    CreatedTicket, FenceNode, LabelNode, NewTicket, Node, NodeGpus, NodeTemplateState, Overcommit, PinNode,
+    CreatedTicket, FenceNode, HeldBack, LabelNode, NewTicket, Node, NodeGpus, NodeTemplateState, Overcommit, PinNode,
 };
-use nemordp_types::{NodeId, RegionName};
+use nemordp_types::{GiB, MiB, NodeId, RegionName, Vcpu};
 
 use crate::client::Client;
 use crate::error::Error;
@@ -44,6 +44,20 @@ pub enum Action {
         /// A label to take away. May be given again.
         #[arg(long, value_name = "LABEL")]
         remove: Vec<String>,
+    },
+    /// Holds back amounts that new instances do not get, so that maintenance has room; replaces what was held back before.
+    HoldBack {
+        /// Its id.
+        id: NodeId,
+        /// Processors, of those that are sold.
+        #[arg(long, default_value_t = 0)]
+        vcpu: u32,
+        /// Memory.
+        #[arg(long, default_value_t = 0)]
+        memory_mib: u64,
+        /// Disk of each storage pool.
+        #[arg(long, default_value_t = 0)]
+        disk_gib: u64,
     },
     /// Keeps it for one tenant: no new instances of others.
     Pin {
@@ -110,6 +124,10 @@ impl Action {
             Self::Cordon { id } => output.one(&client.post_empty::<Node>(&format!("v1/nodes/{id}/cordon")).await?),
             Self::Label { id, add, remove } => {
                 output.one(&client.post::<Node>(&format!("v1/nodes/{id}/labels"), &LabelNode { add, remove }).await?)
+            }
+            Self::HoldBack { id, vcpu, memory_mib, disk_gib } => {
+                let amounts = HeldBack { vcpu: Vcpu(vcpu), memory_mib: MiB(memory_mib), disk_gib: GiB(disk_gib) };
+                output.one(&client.post::<Node>(&format!("v1/nodes/{id}/held-back"), &amounts).await?)
             }
             Self::Pin { id, tenant } => {
                 output.one(&client.post::<Node>(&format!("v1/nodes/{id}/pin"), &PinNode { tenant }).await?)
@@ -182,6 +200,7 @@ impl Row for Node {
         "VCPU",
         "MEMORY",
         "GPUS",
+        "HELD BACK",
         "AGENT",
         "RUNS ON",
         "TEMPLATES",
@@ -201,6 +220,7 @@ impl Row for Node {
             format!("{}/{}", self.vcpu_reserved.0, self.vcpu.0),
             format!("{}/{} MiB", self.memory_reserved_mib.0, self.memory_mib.0),
             gpus(self),
+            cell(self.held_back.map(|held| format!("{}, {}, {}", held.vcpu, held.memory_mib, held.disk_gib))),
             self.agent_address.clone(),
             format!("{} {}", self.hypervisor, self.acceleration),
             templates(self),

@@ -24,6 +24,12 @@ pub struct Capacity {
 /// counted by itself, except where a reserve may bind.
 #[must_use]
 pub fn how_many_fit(request: &PlacementRequest, snapshot: &FleetSnapshot) -> u64 {
+    how_many_fit_up_to(u64::MAX, request, snapshot)
+}
+
+/// The same for who only wants to know whether there are so many: beside a reserve orders are placed one by one to count them.
+#[must_use]
+pub fn how_many_fit_up_to(limit: u64, request: &PlacementRequest, snapshot: &FleetSnapshot) -> u64 {
     let takes = |node: &&NodeSnapshot| refusal::check(request, node).is_ok();
     let held = |node: &NodeSnapshot| request.gpus.is_none() && holds_slots(node, snapshot);
     let free = snapshot.nodes.iter().filter(takes).filter(|node| !held(node));
@@ -34,7 +40,7 @@ pub fn how_many_fit(request: &PlacementRequest, snapshot: &FleetSnapshot) -> u64
     };
     beside.reserves.clone_from(&snapshot.reserves);
     beside.mix.clone_from(&snapshot.mix);
-    free.saturating_add(one_by_one(request, beside))
+    free.saturating_add(one_by_one(request, beside, limit.saturating_sub(free)))
 }
 
 /// Whether a reserve may be about room of this node.
@@ -42,9 +48,11 @@ fn holds_slots(node: &NodeSnapshot, snapshot: &FleetSnapshot) -> bool {
     snapshot.reserves.iter().any(|reserve| reserve.region == node.region && node.slots(&reserve.demand) > 0)
 }
 
-fn one_by_one(request: &PlacementRequest, mut fleet: FleetSnapshot) -> u64 {
+fn one_by_one(request: &PlacementRequest, mut fleet: FleetSnapshot, limit: u64) -> u64 {
     let mut placed = 0;
-    while let Ok(placement) = place(request, &fleet) {
+    while placed < limit
+        && let Ok(placement) = place(request, &fleet)
+    {
         let Some(node) = fleet.nodes.iter_mut().find(|node| node.id == placement.node_id) else { break };
         node.reserve(request);
         placed += 1;

@@ -46,6 +46,8 @@ words! {
         RoutedAddresses = "routed_addresses",
         /// It has one of the group already, and the order or that one was to stand apart.
         Affinity = "affinity",
+        /// What is left of it is held back for maintenance.
+        HeldBack = "held_back",
         /// The room is held for dearer plans that are expected.
         Reserve = "reserve",
     }
@@ -118,13 +120,13 @@ pub(super) fn check<'n>(request: &PlacementRequest, node: &'n NodeSnapshot) -> R
     {
         return Err(Refusal::GpuModelMissing);
     }
-    if u64::from(request.vcpu.0) > node.vcpu_room().free() {
+    if u64::from(request.vcpu.0) > node.vcpu_in_all().free() {
         return Err(Refusal::Vcpu);
     }
-    if request.memory.0 > node.memory_room().free() {
+    if request.memory.0 > node.memory_in_all().free() {
         return Err(Refusal::Memory);
     }
-    if Bytes::from(request.disk).0 > node.pool_room(pool).free() {
+    if Bytes::from(request.disk).0 > node.pool_in_all(pool).free() {
         return Err(Refusal::Disk);
     }
     if request.gpus.as_ref().is_some_and(|wanted| node.gpus_for(wanted).is_none()) {
@@ -135,7 +137,10 @@ pub(super) fn check<'n>(request: &PlacementRequest, node: &'n NodeSnapshot) -> R
     }
     reachable(request, node)?;
     beside_the_group(request, node)?;
-    Ok(pool)
+    let is_left = u64::from(request.vcpu.0) <= node.vcpu_room().free()
+        && request.memory.0 <= node.memory_room().free()
+        && Bytes::from(request.disk).0 <= node.pool_room(pool).free();
+    if is_left { Ok(pool) } else { Err(Refusal::HeldBack) }
 }
 
 /// Region, tries, policy, life, tenant and labels: all that has nothing to do with amounts.

@@ -5,7 +5,9 @@ use std::fmt;
 
 use jiff::Timestamp;
 use nemordp_types::node::{NodeAvailability, NodeLoad, NodePolicy};
-use nemordp_types::{Bytes, GpuModel, MiB, NodeId, PlanName, RegionName, StorageClass, TemplateDigest, TenantId, Vcpu};
+use nemordp_types::{
+    Bytes, Failure, GpuModel, MiB, NodeId, PlanName, RegionName, StorageClass, TemplateDigest, TenantId, Vcpu,
+};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
@@ -68,6 +70,25 @@ pub struct Amounts {
     pub memory: MiB,
     /// Of each storage pool.
     pub disk: Bytes,
+}
+
+impl Amounts {
+    /// Refuses more than any machine has; the error names the field.
+    ///
+    /// # Errors
+    /// `invalid_argument` with `vcpu`, `memory_mib` or `disk_gib`.
+    pub fn check(&self) -> Result<(), Failure> {
+        for (field, amount, most) in [
+            ("vcpu", u64::from(self.vcpu.0), 4_096),
+            ("memory_mib", self.memory.0, 64 << 20),
+            ("disk_gib", self.disk.0 >> 30, 1 << 20),
+        ] {
+            if amount > most {
+                return Err(Failure::field(field, format!("use at most {most}")));
+            }
+        }
+        Ok(())
+    }
 }
 
 /// What of a node's capacity is held back from sale.
@@ -169,19 +190,34 @@ impl NodeSnapshot {
     /// Processors that may be sold, less what is held back.
     #[must_use]
     pub fn vcpu_room(&self) -> Room {
-        self.vcpu.without(u64::from(self.held_back.host.vcpu.0) + u64::from(self.held_back.maintenance.vcpu.0))
+        self.vcpu_in_all().without(u64::from(self.held_back.maintenance.vcpu.0))
     }
 
     /// Memory in MiB that may be sold, less what is held back.
     #[must_use]
     pub fn memory_room(&self) -> Room {
-        self.memory.without(self.held_back.host.memory.0.saturating_add(self.held_back.maintenance.memory.0))
+        self.memory_in_all().without(self.held_back.maintenance.memory.0)
     }
 
     /// Bytes of the pool that may be sold, less what is held back.
     #[must_use]
     pub fn pool_room(&self, pool: &PoolRoom) -> Room {
-        pool.room.without(self.held_back.host.disk.0.saturating_add(self.held_back.maintenance.disk.0))
+        self.pool_in_all(pool).without(self.held_back.maintenance.disk.0)
+    }
+
+    /// Processors, those too that maintenance needs.
+    pub(super) fn vcpu_in_all(&self) -> Room {
+        self.vcpu.without(u64::from(self.held_back.host.vcpu.0))
+    }
+
+    /// Memory in MiB, with what maintenance needs.
+    pub(super) fn memory_in_all(&self) -> Room {
+        self.memory.without(self.held_back.host.memory.0)
+    }
+
+    /// Bytes of the pool, with what maintenance needs.
+    pub(super) fn pool_in_all(&self, pool: &PoolRoom) -> Room {
+        pool.room.without(self.held_back.host.disk.0)
     }
 
     /// The pool of a storage class.

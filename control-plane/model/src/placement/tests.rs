@@ -94,7 +94,7 @@ fn a_node_without_the_template_loses_to_one_with_it() {
 fn each_refusal_is_found_and_kept() {
     let base = || node(0, (32, 0), (65_536, 0), (500, 0));
     type Spoil = fn(&mut NodeSnapshot, &mut PlacementRequest);
-    let cases: [(Refusal, Spoil); 18] = [
+    let cases: [(Refusal, Spoil); 19] = [
         (Refusal::Region, |n, _| n.region = RegionName::new("hel1").unwrap()),
         (Refusal::Excluded, |n, r| {
             r.exclude.insert(n.id);
@@ -125,6 +125,7 @@ fn each_refusal_is_found_and_kept() {
             n.groups.insert(group_key(), Members { count: 1, apart: true });
             (r.tenant, r.group) = (Some(tenant()), Some(group()));
         }),
+        (Refusal::HeldBack, |n, _| n.held_back.maintenance.memory = MiB(62_000)),
         (Refusal::Reserve, |n, _| n.gpus = vec![gpus(1, 0)]),
     ];
     assert_eq!(cases.len(), Refusal::ALL.len());
@@ -338,6 +339,7 @@ fn a_reserve_keeps_cheap_plans_off_the_last_gpu_slot_only() {
     snapshot.reserves = vec![SlotReserve { region: fsn1(), demand: gpu_demand(8), slots: 1 }];
     // Two slots of eight processors: the first eight may go to anyone, the rest is held.
     assert_eq!(how_many_fit(&request(2, 4_096, 10), &snapshot), 4);
+    assert_eq!(how_many_fit_up_to(3, &request(2, 4_096, 10), &snapshot), 3);
     let mut gpu = request(8, 16_384, 50);
     gpu.gpus = Some(GpuDemand { count: 1, model: Some(l40s()) });
     assert_eq!(how_many_fit(&gpu, &snapshot), 2);

@@ -13,6 +13,7 @@ pub(super) mod orders;
 pub(super) mod placements;
 pub(super) mod plans;
 pub(super) mod reconcilers;
+pub(super) mod reserves;
 pub(super) mod sagas;
 pub(super) mod templates;
 pub(super) mod tenants;

@@ -9,6 +9,7 @@ use nemordp_types::{Bytes, GpuModel, StorageClass, TenantId};
 
 use crate::accept::{OrderAccept, Shape};
 use crate::error::Result;
+use crate::node::held_back;
 use crate::node_gpu;
 use crate::sql::Row;
 
@@ -18,6 +19,8 @@ pub(super) struct Room {
     vcpu: u64,
     memory: u64,
     pub(super) pools: BTreeMap<StorageClass, u64>,
+    /// What of each pool is held back.
+    pub(super) held_disk: u64,
     pub(super) gpus: BTreeMap<GpuModel, u64>,
     labels: BTreeSet<Label>,
     pinned_to: Option<TenantId>,
@@ -41,12 +44,14 @@ impl Room {
         let left = |capacity: &str, used: &str| -> Result<u64> {
             Ok(row.get::<u64>(capacity)?.saturating_sub(row.get::<u64>(used)?))
         };
+        let held = held_back(row)?;
         let policy: NodePolicy = row.get("policy")?;
         let availability: NodeAvailability = row.get("availability")?;
         Ok(Self {
             open: policy == NodePolicy::Active && availability == NodeAvailability::Available,
-            vcpu: left("vcpu_capacity", "vcpu_used")?,
-            memory: left("memory_capacity_mib", "memory_used_mib")?,
+            vcpu: left("vcpu_capacity", "vcpu_used")?.saturating_sub(u64::from(held.vcpu.0)),
+            memory: left("memory_capacity_mib", "memory_used_mib")?.saturating_sub(held.memory.0),
+            held_disk: held.disk.0,
             pools: BTreeMap::new(),
             gpus: BTreeMap::new(),
             labels: row.json("labels")?,

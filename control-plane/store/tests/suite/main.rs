@@ -13,6 +13,7 @@ mod fence;
 mod gpus;
 mod group;
 mod heartbeat;
+mod held_back;
 mod history;
 mod idempotency;
 mod instances;

@@ -3,6 +3,7 @@
 pub(in crate::http) mod cordon;
 pub(in crate::http) mod fence;
 pub(in crate::http) mod get;
+pub(in crate::http) mod held_back;
 pub(in crate::http) mod labels;
 pub(in crate::http) mod list;
 pub(in crate::http) mod pin;
