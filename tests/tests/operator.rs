@@ -73,6 +73,7 @@ fn an_operator_looks_after_an_installation_and_brings_it_back_from_a_backup() {
     let desk = Desk::at(folder.path());
     let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
         what_keeps_the_truth_is_seen_and_asked(&desk);
+        a_gpu_is_sold_and_comes_back(&desk);
         yesterdays_store_is_settled(&desk, &desktop.instance);
         a_certificate_is_refused_from_now_on(&desk);
     }));
@@ -101,6 +102,32 @@ fn what_keeps_the_truth_is_seen_and_asked(desk: &Desk) {
     assert!(shown["steps"].as_array().unwrap().iter().any(|step| step["name"] == json!("prove_login")), "{shown}");
     let refused = desk.refused(&["saga", "retry", provision["id"].as_str().unwrap()]);
     assert!(refused.contains("stuck"), "only what is stuck is retried: {refused}");
+}
+
+/// The simulated node has two GPUs of one model.
+fn a_gpu_is_sold_and_comes_back(desk: &Desk) {
+    let gpus = |reserved: u64| json!([{ "model": "rtx4000", "count": 2, "reserved": reserved }]);
+    let size = ["--vcpu", "1", "--memory-mib", "1024", "--disk-gib", "8", "--storage-class", "nvme"];
+    let plan = [&["plan", "put", "gpu"], size.as_slice()].concat();
+    let refused = desk.refused(&[plan.as_slice(), &["--gpus", "3"]].concat());
+    assert!(refused.contains("the most in one is 2"), "{refused}");
+    desk.ask(&[plan.as_slice(), &["--gpus", "2", "--gpu-model", "rtx4000"]].concat());
+    let paid = ["--paid-until", "2099-01-01T00:00:00Z"];
+    let order = ["order", "create", "--plan", "gpu", "--template", "sim-desktop", "--region", "lab"];
+    let bought = desk.ask(&[order.as_slice(), &paid].concat());
+    desk.wait_until("the order with GPUs", || {
+        desk.ask(&["order", "show", bought["id"].as_str().unwrap()])["state"] == json!("active")
+    });
+    let id = bought["instance_id"].as_str().unwrap();
+    let shown = desk.ask(&["instance", "show", id]);
+    assert_eq!(shown["gpus"], json!({ "count": 2, "model": "rtx4000" }));
+    assert_eq!(shown["paid_until"], json!("2099-01-01T00:00:00Z"));
+    assert_eq!(desk.ask(&["node", "list"])[0]["gpus"], gpus(2));
+    let refused = desk.refused(&order);
+    assert!(refused.contains("gpu 1"), "{refused}");
+    desk.ask(&["instance", "delete", id, "--grace-seconds", "0", "--watch"]);
+    assert_eq!(desk.ask(&["node", "list"])[0]["gpus"], gpus(0));
+    assert_eq!(desk.ask(&["audit"])["findings"], json!([]));
 }
 
 fn yesterdays_store_is_settled(desk: &Desk, instance: &str) {

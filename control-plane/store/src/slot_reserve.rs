@@ -6,7 +6,7 @@ use nemordp_types::{PlanName, RegionName};
 use serde_json::json;
 
 use crate::Store;
-use crate::error::Result;
+use crate::error::{Result, StoreError};
 use crate::event::Subject;
 use crate::idempotency::{Idempotency, Once, once};
 use crate::node_gpu;
@@ -56,17 +56,18 @@ pub(crate) async fn binding(sql: &mut impl Sql, region: Option<&RegionName>) -> 
 
 async fn set_in_tx(tx: &mut Tx, region: &RegionName, plan: &PlanName, slots: u32) -> Result<PlanReserve> {
     let now = tx.now;
+    let body = json!({ "region": region, "plan": plan, "slots": slots });
+    tx.event(EventKind::ReserveChanged, Subject::default(), body).await?;
     if slots == 0 {
         let sql = "DELETE FROM slot_reserve WHERE region = $1 AND plan = $2";
         tx.execute(Query::new("slot_reserve", sql, values![region, plan])).await?;
-    } else {
-        let sql = "INSERT INTO slot_reserve (region, plan, slots, updated_at) VALUES ($1, $2, $3, $4) \
-                   ON CONFLICT (region, plan) DO UPDATE SET slots = excluded.slots, updated_at = excluded.updated_at";
-        tx.execute(Query::new("slot_reserve", sql, values![region, plan, slots, now])).await?;
+        return Ok(PlanReserve { region: region.clone(), plan: plan.clone(), slots, updated_at: now });
     }
-    let body = json!({ "region": region, "plan": plan, "slots": slots });
-    tx.event(EventKind::ReserveChanged, Subject::default(), body).await?;
-    Ok(PlanReserve { region: region.clone(), plan: plan.clone(), slots, updated_at: now })
+    let sql = "INSERT INTO slot_reserve (region, plan, slots, updated_at) VALUES ($1, $2, $3, $4) \
+               ON CONFLICT (region, plan) DO UPDATE SET slots = excluded.slots, updated_at = excluded.updated_at \
+               RETURNING region, plan, slots, updated_at";
+    let row = tx.fetch_optional(Query::new("slot_reserve", sql, values![region, plan, slots, now])).await?;
+    plan_reserve(&row.ok_or(StoreError::NotFound { noun: "reserve" })?)
 }
 
 impl Store {

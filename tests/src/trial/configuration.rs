@@ -165,6 +165,14 @@ pools = [{ storage_class = "nvme", size_gib = 1000 }]
 boot_delay_ms = 1500
 clone_delay_ms = 200
 rdp = true
+
+[[gpu]]
+model = "rtx4000"
+address = "0000:01:00.0"
+
+[[gpu]]
+model = "rtx4000"
+address = "0000:02:00.0"
 "#
     .to_owned()
 }

@@ -8,11 +8,26 @@ use virt::connect::Connect;
 use virt::error::Error;
 use virt::sys;
 
-use super::LibvirtHost;
 use super::domains::no_domain;
 use super::parse::pci_devices;
+use super::{LibvirtHost, LibvirtSettings};
 use crate::config::GpuConfig;
 use crate::host::gpu::{PciAddress, choose};
+
+/// Says at the start which of the configured GPUs no guest can have as the machine is now.
+pub(super) fn tell_unusable(settings: &LibvirtSettings) {
+    for gpu in &settings.gpus {
+        let device = settings.pci_dir.join(gpu.address.to_string());
+        let fix = if !device.exists() {
+            "no such device is there, and it is not offered: compare [[gpu]] with `lspci -D`"
+        } else if !device.join("iommu_group").exists() {
+            "the IOMMU is off, guests that have it will not start: switch it on (intel_iommu=on or amd_iommu=on)"
+        } else {
+            continue;
+        };
+        tracing::warn!(address = %gpu.address, model = %gpu.model, "a GPU cannot be used: {fix}");
+    }
+}
 
 /// What an instance's domain has, and what all others have.
 type Held = (Vec<PciAddress>, BTreeSet<PciAddress>);

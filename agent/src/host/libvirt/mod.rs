@@ -83,6 +83,7 @@ impl LibvirtHost {
         if let Some(directory) = &settings.serial_log_dir {
             file::ensure_directory(directory).await?;
         }
+        gpus::tell_unusable(&settings);
         let disks = Disks::open(&settings.disks).await?;
         let tables = Tables::new(network.clone());
         let gauge = strain::Gauge::over(settings.disks.pools.iter().map(|pool| pool.path.as_path()));
