@@ -59,10 +59,13 @@ bench-order: setup-build setup-live setup-bench ## Order to proven login beside 
 chaos: setup-build setup-live setup-test ## Kill anything, anywhere, for about CHAOS_SECONDS, real guests included; ends with one line, and with an error when anything was lost
 	$(CARGO) build --workspace --bins
 	@$(TEMPLATE)
-	$(WITH_TEMPLATE); NEMORDP_LIVE=deaths $(CARGO) test --workspace --test live -- --nocapture
-	NEMORDP_SEED=$(CHAOS_SEED) NEMORDP_SEEDS=$$(( $(CHAOS_SECONDS) / 6 + 1 )) \
-	  $(CARGO) test --workspace --test saga simulation -- --nocapture
-	target/debug/nemordp-chaos --seconds $(CHAOS_SECONDS) --seed $(CHAOS_SEED)
+	$(CARGO) test --workspace --no-run --test live --test saga
+	@$(WITH_TEMPLATE); SECONDS=0; set -x; \
+	  NEMORDP_LIVE=deaths $(CARGO) test --workspace --test live -- --nocapture; \
+	  NEMORDP_SEED=$(CHAOS_SEED) NEMORDP_SEEDS=$$(( $(CHAOS_SECONDS) / 20 + 1 )) \
+	    $(CARGO) test --workspace --test saga simulation -- --nocapture; \
+	  left=$$(( $(CHAOS_SECONDS) - SECONDS )); least=$$(( $(CHAOS_SECONDS) / 3 )); \
+	  target/debug/nemordp-chaos --seconds $$(( left > least ? left : least )) --seed $(CHAOS_SEED)
 
 bench-control: setup-build setup-test ## Measure the control plane with simulated hosts; prints a table
 	$(CARGO) build --release -p nemordp-control-plane -p nemordp-tests --bins

@@ -11,6 +11,7 @@ mod failure;
 mod guest;
 mod isolation;
 mod lifecycle;
+mod notice;
 mod prometheus;
 
 use std::path::PathBuf;
@@ -138,6 +139,9 @@ fn deaths(installation: &Installation, first: &Delivered) {
 }
 
 fn what_customers_and_operators_do(installation: &Installation, first: &Delivered) {
+    installation.phase("the password is reset while somebody is at work");
+    notice::stands_on_the_open_desktop_before_it_ends(installation, first);
+
     installation.phase("what a customer does with a desktop");
     lifecycle::every_wish_comes_true_on_a_real_guest(installation, first);
 

@@ -16,7 +16,7 @@ mod postgres;
 #[path = "../tests/suite/support.rs"]
 mod support;
 
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use nemordp_store::{Accepted, BURST_MAX, Candidate, Idempotency, OrderAccept, StoredResponse};
@@ -30,6 +30,8 @@ use support::{DAY, World};
 const GROUP_FLOOR: f64 = 20_000.0;
 /// A lone order may take so many times the bare update and insert.
 const SINGLE_CEILING: f64 = 1.5;
+/// How many orders of the oversell test share a decision and a commit; as many instances are given back for them.
+const TOGETHER: usize = 100;
 /// Nodes that the measured orders go to.
 const NODES: u8 = 40;
 
@@ -213,6 +215,19 @@ async fn measure(cluster: &postgres::Cluster, seconds: f64) {
     world.store.close().await;
 }
 
+/// Says after every tenth how far it is.
+async fn tell(progress: &AtomicU64, orders: u64, began: Instant) {
+    let mut tenths = 1;
+    while tenths < 10 {
+        let placed = progress.load(Ordering::Relaxed);
+        if placed >= orders * tenths / 10 {
+            println!("  {placed} orders after {:.0} s", began.elapsed().as_secs_f64());
+            tenths += 1;
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}
+
 async fn never_oversell(cluster: postgres::Cluster, orders: u64) {
     let world = World::on(cluster.create("oversell").await).await;
     fleet(&world, 20, 20).await;
@@ -223,9 +238,10 @@ async fn never_oversell(cluster: postgres::Cluster, orders: u64) {
     println!("oversell: {PLACERS} placers, {orders} orders on 20 full nodes of 20, cut off and crashed");
     let (began, progress) = (Instant::now(), AtomicU64::new(0));
     let cut_off = (3_277, Duration::from_millis(20));
-    let (books, (cluster, crashes)) = tokio::join!(
-        campaign(&replicas, orders, 25, cut_off, &progress),
-        crash_every(cluster, (orders / 20).max(50), orders, &progress)
+    let (books, (cluster, crashes), ()) = tokio::join!(
+        campaign(&replicas, orders, TOGETHER, cut_off, &progress),
+        crash_every(cluster, (orders / 20).max(50), orders, &progress),
+        tell(&progress, orders, began)
     );
     let took = began.elapsed().as_secs_f64();
     let again = judge(&world, &books, orders).await;

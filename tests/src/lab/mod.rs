@@ -17,6 +17,7 @@ mod layout;
 mod network;
 mod process;
 mod screenshot;
+mod session;
 mod snapshot;
 mod state;
 mod turn;
@@ -33,6 +34,7 @@ pub use host::{Host, HostNumber};
 pub use network::UPLINK;
 pub use process::{Facts, Finished, MARK, ProcessRef, ending, poll, poll_every};
 pub use screenshot::{CertificateCheck, RdpTarget, Screenshot, rdp_screenshot};
+pub use session::RdpSession;
 pub use snapshot::{Difference, Snapshot};
 
 use error::During;

@@ -21,7 +21,7 @@ const HEIGHT: usize = 700;
 const SETTLED: Duration = Duration::from_secs(3);
 /// Pause between two looks; each costs the machine some time that an emulated guest could use.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
-const PROGRAMS: &[&str] = &["Xvfb", "xauth", "xwd", "convert", "xfreerdp", "setpriv"];
+pub(super) const PROGRAMS: &[&str] = &["Xvfb", "xauth", "xwd", "convert", "xfreerdp", "setpriv"];
 
 /// How the client treats the server's certificate.
 #[derive(Debug, Clone)]
@@ -76,12 +76,12 @@ pub fn rdp_screenshot(target: &RdpTarget, file: &Path, limit: Duration) -> Resul
     Ok(Screenshot { file: file.to_owned(), colours, settled: seen.settled, took: started.elapsed() })
 }
 
-struct Seen {
-    pixels: Vec<u8>,
+pub(super) struct Seen {
+    pub(super) pixels: Vec<u8>,
     settled: bool,
 }
 
-fn wait_for_desktop(client: &mut Owned, screen: &Screen, limit: Duration, log: &Path) -> Result<Seen> {
+pub(super) fn wait_for_desktop(client: &mut Owned, screen: &Screen, limit: Duration, log: &Path) -> Result<Seen> {
     let mut last: Option<(Vec<u8>, Instant)> = None;
     let drawn = poll_every(LOOK_EVERY, limit, || {
         if let Some(status) = client.child.try_wait().during(|| "wait for xfreerdp".to_owned())? {
@@ -112,12 +112,12 @@ fn wait_for_desktop(client: &mut Owned, screen: &Screen, limit: Duration, log: &
 }
 
 /// Whether less than a hundredth of the picture differs: a clock and a load meter never come to rest.
-fn alike(one: &[u8], other: &[u8]) -> bool {
+pub(super) fn alike(one: &[u8], other: &[u8]) -> bool {
     let changed = one.chunks_exact(3).zip(other.chunks_exact(3)).filter(|(one, other)| one != other).count();
     one.len() == other.len() && changed * 100 < one.len() / 3
 }
 
-fn start_client(target: &RdpTarget, screen: &Screen, home: &Path, log: &Path) -> Result<Owned> {
+pub(super) fn start_client(target: &RdpTarget, screen: &Screen, home: &Path, log: &Path) -> Result<Owned> {
     let mut client = screen.tool("xfreerdp");
     let certificate = match &target.certificate {
         CertificateCheck::Ignore => "/cert:ignore".to_owned(),
@@ -151,7 +151,7 @@ fn last_words(log: &Path) -> String {
     lines[lines.len().saturating_sub(6)..].join(" | ")
 }
 
-fn save(pixels: &[u8], file: &Path) -> Result<()> {
+pub(super) fn save(pixels: &[u8], file: &Path) -> Result<()> {
     let mut convert = tool("convert");
     convert.args(["-size", &format!("{WIDTH}x{HEIGHT}"), "-depth", "8", "rgb:-"]);
     convert.arg(format!("png:{}", file.display())).stdin(Stdio::piped());
@@ -192,7 +192,7 @@ impl Tones {
 }
 
 /// A virtual X screen that only we may use; gone when dropped.
-struct Screen {
+pub(super) struct Screen {
     display: String,
     authority: PathBuf,
     _server: Owned,
@@ -201,7 +201,7 @@ struct Screen {
 
 impl Screen {
     /// The server itself takes a free display number and tells it on its standard output.
-    fn start(work: &Path) -> Result<Self> {
+    pub(super) fn start(work: &Path) -> Result<Self> {
         let authority = work.join("authority");
         // The server takes any display's cookie from the file; the client's entry is added below.
         authorise(&authority, ":0")?;
@@ -244,7 +244,7 @@ impl Screen {
     }
 
     /// Red, green and blue of every pixel.
-    fn pixels(&self) -> Result<Vec<u8>> {
+    pub(super) fn pixels(&self) -> Result<Vec<u8>> {
         let dump = process::run(
             {
                 let mut command = self.tool("sh");
@@ -295,8 +295,8 @@ fn xauth(file: &Path, request: &str) -> Result<()> {
 }
 
 /// A child that ends when this value is dropped.
-struct Owned {
-    child: Child,
+pub(super) struct Owned {
+    pub(super) child: Child,
 }
 
 impl Owned {
