@@ -70,6 +70,7 @@ migrations! {
     104 "0104_instance_paid_until",
     105 "0105_node_held_back",
     106 "0106_slot_reserve",
+    120 "0120_saga_unended",
 }
 
 /// SQLite's words and PostgreSQL's, outside of comments.
