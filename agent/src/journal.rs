@@ -21,8 +21,6 @@ use tokio::sync::{mpsc, oneshot};
 use crate::usage::meter::Meter;
 
 pub use storage::{DiskStorage, Storage};
-#[cfg(feature = "sim")]
-pub(crate) use storage::{overwrite, swap};
 
 /// How long a deleted instance refuses late work.
 pub const TOMBSTONE_LIFE: SignedDuration = SignedDuration::from_hours(30 * 24);

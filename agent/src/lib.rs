@@ -3,13 +3,14 @@
 //! Map: [`config`] what the operator decides · [`host`] every side effect · [`instance`] one task owns one instance ·
 //! [`journal`] what the hypervisor cannot remember · [`template`] golden disks on this node · [`rpc`] what the control
 //! plane calls · [`uplink`] what the agent asks of the control plane ·
-//! [`usage`] what instances used · [`metrics`] what Prometheus reads.
+//! [`usage`] what instances used · [`metrics`] what Prometheus reads · `overwrite` small files that change often.
 
 pub mod config;
 pub mod host;
 pub mod instance;
 pub mod journal;
 pub mod metrics;
+mod overwrite;
 pub mod rpc;
 pub mod template;
 pub mod uplink;

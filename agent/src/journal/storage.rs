@@ -1,12 +1,11 @@
 //! The few things that the journal does to a disk, one at a time, so that a test can end the world between any two.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
+use crate::overwrite::{overwrite, swap};
 
 /// Ending of a file that is not complete yet.
 pub(super) const BESIDE: &str = ".beside";
@@ -104,27 +103,5 @@ impl Storage for DiskStorage {
 
     fn sync_folder(&mut self) -> io::Result<()> {
         self.handle.sync_all()
-    }
-}
-
-/// Writes a file anew in its place, readable for the agent alone; neither atomic nor durable.
-pub(crate) fn overwrite(path: &Path, content: &[u8]) -> io::Result<()> {
-    // Not cut to nothing first: its blocks need not be found again.
-    let mut file = OpenOptions::new().create(true).write(true).truncate(false).mode(0o600).open(path)?;
-    file.write_all(content)?;
-    let length = u64::try_from(content.len()).map_err(io::Error::other)?;
-    if file.metadata()?.len() > length { file.set_len(length) } else { Ok(()) }
-}
-
-/// Lets two files change places at once; where the other is missing, or the file system cannot do that, the first takes its
-/// place and leaves none (renameat2(2), `RENAME_EXCHANGE`).
-///
-/// No file is made anew then: ext4 looks for a free inode through all that were given up in the last seconds, which costs a
-/// busy host more than the write.
-pub(crate) fn swap(from: &Path, to: &Path) -> io::Result<()> {
-    match renameat2(AT_FDCWD, from, AT_FDCWD, to, RenameFlags::RENAME_EXCHANGE) {
-        Ok(()) => Ok(()),
-        Err(Errno::ENOENT | Errno::EINVAL | Errno::ENOSYS) => fs::rename(from, to),
-        Err(error) => Err(error.into()),
     }
 }

@@ -16,7 +16,7 @@ use super::{absent, rdp};
 use crate::config::{GpuConfig, NetworkConfig, SimConfig, SimPool};
 use crate::host::gpu::{self, PciAddress};
 use crate::host::{Binding, HostInstance};
-use crate::journal::{overwrite, swap};
+use crate::overwrite::{overwrite, swap};
 
 /// A simulated machine.
 pub(super) struct Machine {
