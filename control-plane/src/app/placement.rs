@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use nemordp_model::{
-    Capacity, Change, Demand, Explained, GpuRoom, Lodger, MOVES_MAX, MovePlan, NodeSnapshot, PlacementRequest, Plan,
-    PlanShare, PoolRoom, Room, explain, make_room, what_if,
+    Capacity, Change, Demand, Explained, GpuDemand, GpuRoom, Lodger, MOVES_MAX, MovePlan, NodeSnapshot,
+    PlacementRequest, Plan, PlanShare, PoolRoom, Room, explain, make_room, what_if,
 };
 use nemordp_store::{Decision, TenantScope};
 use nemordp_types::{Bytes, Failure, NodeId, OrderId, PlanName, RegionName, TemplateName};
@@ -179,10 +179,14 @@ impl App {
     /// The instances of a region that could be moved: delivered, and nothing is being done to them.
     async fn lodgers(&self, region: &RegionName) -> Result<Vec<Lodger>, Failure> {
         let movable = self.store.instance_list_movable(region, LODGERS_MAX).await?;
+        // GPUs of the model that it has, even where any would do: so it is known which ones its node gets back.
         let lodger = |instance: nemordp_model::Instance| Lodger {
             instance_id: instance.id,
             node_id: instance.node_id,
-            request: PlacementRequest::again(region.clone(), &instance),
+            request: PlacementRequest {
+                gpus: instance.spec.gpus.clone().map(GpuDemand::from),
+                ..PlacementRequest::again(region.clone(), &instance)
+            },
         };
         Ok(movable.into_iter().map(lodger).collect())
     }

@@ -66,6 +66,16 @@ impl Play {
         (!self.bought.is_empty()).then(|| self.bought[usize::from(index) % self.bought.len()])
     }
 
+    /// Every second order gets a GPU, as long as there are any.
+    async fn buy(&self, node: usize) -> Result<Bought, StoreError> {
+        if self.bought.len() % 2 == 1
+            && let Ok(bought) = self.world.order_with_gpus(node, 1).await
+        {
+            return Ok(bought);
+        }
+        self.world.order_if_taken(node).await
+    }
+
     /// Carries what is due; with a crash at a suspension if one is asked for. False when nothing is due.
     async fn carry(&self, index: u8, crash: Option<u8>) -> bool {
         let tools = self.replica(index);
@@ -151,7 +161,7 @@ impl Play {
 
     async fn play(&mut self, op: Op) {
         match op {
-            Op::Order(node) => match self.world.order_if_taken(usize::from(node)).await {
+            Op::Order(node) => match self.buy(usize::from(node)).await {
                 Ok(bought) => self.bought.push(bought),
                 // Placement would not have chosen it.
                 Err(StoreError::Raced) => {}
