@@ -53,12 +53,15 @@ pub(crate) fn stands_on_the_open_desktop_before_it_ends(installation: &Installat
     std::thread::scope(|scope| {
         let resetting = scope.spawn(|| installation.cli().json(&reset));
         wait_until("the notice on the screen", || session.picture_of_something_new(&picture).unwrap());
+        // An emulated guest draws the window's frame first.
+        std::thread::sleep(Duration::from_secs(6));
+        assert!(session.picture_of_something_new(&picture).unwrap(), "it stays");
         let (_, shown_by) = in_guest(&installation.host(), &domain(&desktop.instance), WHO_SAYS_IT);
         assert!(shown_by.contains("lxterminal"), "a window of the desktop says it: {shown_by}");
         assert!(!session.is_over().unwrap(), "there is time to read it");
         resetting.join().unwrap().unwrap();
     });
-    if let Some(keep) = std::env::var_os("NEMORDP_KEEP_SCREENSHOT") {
+    if let Some(keep) = std::env::var_os("NEMORDP_KEEP_NOTICE") {
         std::fs::copy(&picture, keep).unwrap();
     }
     wait_until("the session to end", || session.is_over().unwrap());

@@ -28,6 +28,7 @@ mod member;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
@@ -301,9 +302,15 @@ impl Writer {
     /// group to it.
     pub(crate) async fn begin(&self) -> Result<Member> {
         let (tell, told) = oneshot::channel();
+        let mut lane = Box::pin(Arc::clone(&self.0.lane).lock_owned());
+        // In line before the task runs, so that the order is the one of the calls; counted when it stands there.
+        let at_once = futures::poll!(lane.as_mut());
         let (inner, place) = (Arc::clone(&self.0), Place::take(&self.0));
         tokio::spawn(async move {
-            let mut lane = Arc::clone(&inner.lane).lock_owned().await;
+            let mut lane = match at_once {
+                Poll::Ready(lane) => lane,
+                Poll::Pending => lane.await,
+            };
             drop(place);
             if tell.is_closed() {
                 return inner.leave(lane).await;
