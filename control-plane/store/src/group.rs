@@ -304,7 +304,7 @@ impl Writer {
         let (tell, told) = oneshot::channel();
         let mut lane = Box::pin(Arc::clone(&self.0.lane).lock_owned());
         // In line before the task runs, so that the order is the one of the calls; counted when it stands there.
-        let at_once = futures::poll!(lane.as_mut());
+        let at_once = std::future::poll_fn(|context| Poll::Ready(lane.as_mut().poll(context))).await;
         let (inner, place) = (Arc::clone(&self.0), Place::take(&self.0));
         tokio::spawn(async move {
             let mut lane = match at_once {
