@@ -21,7 +21,7 @@ use crate::sql::{Query, Value, values};
 use crate::transaction::{Sql as _, Tx};
 
 pub(crate) use queue::Writes;
-pub use write::{Hold, SagaWrite};
+pub use write::{Hold, SagaWrite, kept_at_least};
 
 /// A lease on a saga.
 #[derive(Debug, Clone, PartialEq, Eq)]

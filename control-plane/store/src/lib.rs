@@ -79,7 +79,7 @@ pub use frozen::Restored;
 pub use heartbeat::{HeartbeatOutcome, NodeHeartbeat, Signs, Withdrawal};
 pub use idempotency::{Idempotency, Once, StoredResponse};
 pub use instance::{Changed, InstanceFilter, Placed};
-pub use lease::{Hold, Lease, LeasedSaga, SagaWrite};
+pub use lease::{Hold, Lease, LeasedSaga, SagaWrite, kept_at_least};
 pub use migrate::SCHEMA_VERSION;
 pub use nemordp_model::Wish;
 pub use node::{Enrolled, NodeEnroll};

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use nemordp_store::{Effect, Lease, StoreError};
+use nemordp_store::{Effect, Lease, StoreError, kept_at_least};
 use nemordp_types::{Failure, OperationId, Reason, Retry};
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until, timeout};
@@ -152,7 +152,7 @@ impl Guard<'_> {
         let mut renewals = interval_at(Instant::now() + every, every);
         renewals.set_missed_tick_behavior(MissedTickBehavior::Delay);
         // The lease was kept by the write before the step, so this is the earliest instant at which it ends.
-        let mut lost_at = Instant::now() + self.lease_for;
+        let mut lost_at = Instant::now() + kept_at_least(self.lease_for);
         let mut quiet_until = Instant::now() + PROGRESS_AFTER;
         loop {
             tokio::select! {

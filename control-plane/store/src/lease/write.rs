@@ -22,10 +22,17 @@ use crate::transaction::{Sql as _, Tx};
 /// What becomes of the lease with a write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Hold {
-    /// Kept for this long from now.
+    /// Kept: for this long from now when less than [`kept_at_least`] of it is left, else as it is. A lease that stays leaves
+    /// the indexes of the saga alone, which are most of what PostgreSQL does for a write.
     Keep(Duration),
     /// Given back; somebody takes it at this time or later.
     Until(Timestamp),
+}
+
+/// How long a lease of this length is held after a write that keeps it, at least.
+#[must_use]
+pub fn kept_at_least(lease: Duration) -> Duration {
+    lease * 2 / 3
 }
 
 /// A step's result and the next step's intent, in one write.
@@ -104,17 +111,18 @@ async fn write_sagas(tx: &mut Tx, entries: &[&Entry]) -> Result<BTreeSet<SagaId>
         ("new_failure", Kind::Text),
         ("new_owner", Kind::Text),
         ("new_until", Kind::Int),
+        ("long_enough", Kind::Int),
         ("new_next_run_at", Kind::Int),
         ("new_finished_at", Kind::Int),
     ]);
     for Entry { lease, state, status, step, failure, hold, .. } in entries {
-        let (owner, until, next_run_at) = match (status.is_open(), *hold) {
+        let (owner, until, long_enough, next_run_at) = match (status.is_open(), *hold) {
             (true, Hold::Keep(lease_for)) => {
-                let end = lease_end(now, lease_for);
-                (Some(lease.owner.as_str()), Some(end), end)
+                let (end, least) = (lease_end(now, lease_for), lease_end(now, kept_at_least(lease_for)));
+                (Some(lease.owner.as_str()), Some(end), Some(least), end)
             }
-            (true, Hold::Until(at)) => (None, None, at),
-            (false, _) => (None, None, now),
+            (true, Hold::Until(at)) => (None, None, None, at),
+            (false, _) => (None, None, None, now),
         };
         let finished = !status.is_open() && *status != SagaStatus::Stuck;
         rows.push(values![
@@ -127,6 +135,7 @@ async fn write_sagas(tx: &mut Tx, entries: &[&Entry]) -> Result<BTreeSet<SagaId>
             json_opt(failure.as_ref())?,
             owner,
             until,
+            long_enough,
             next_run_at,
             finished.then_some(now),
         ]);
@@ -134,8 +143,11 @@ async fn write_sagas(tx: &mut Tx, entries: &[&Entry]) -> Result<BTreeSet<SagaId>
     // The ended ones are named, not the open ones: those have an index of their own, and PostgreSQL would go through all of
     // it for each row as long as its statistics call it short.
     let sql = "UPDATE saga SET state = r.new_state, status = r.new_status, step = r.new_step, failure = r.new_failure, \
-               lease_owner = r.new_owner, lease_until = r.new_until, next_run_at = r.new_next_run_at, updated_at = $1, \
-               finished_at = r.new_finished_at FROM {rows} AS r WHERE saga.id = r.saga_id AND saga.fence = r.at_fence \
+               lease_owner = r.new_owner, updated_at = $1, finished_at = r.new_finished_at, \
+               lease_until = CASE WHEN saga.lease_until BETWEEN r.long_enough AND r.new_until THEN saga.lease_until \
+               ELSE r.new_until END, \
+               next_run_at = CASE WHEN saga.lease_until BETWEEN r.long_enough AND r.new_until THEN saga.next_run_at \
+               ELSE r.new_next_run_at END FROM {rows} AS r WHERE saga.id = r.saga_id AND saga.fence = r.at_fence \
                AND saga.lease_owner = r.holder AND saga.status NOT IN ('done', 'unwound', 'cancelled', 'stuck') RETURNING id";
     let written = tx.fetch(Query::over("saga", sql, values![now], rows)).await?;
     written.iter().map(|row| row.get("id")).collect()
