@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
-use nemordp_model::{Demand, FleetSnapshot, GroupKey, HeldBack, NodeSnapshot, PlanShare, PoolRoom, Room, Strain};
+use nemordp_model::{FleetSnapshot, GroupKey, HeldBack, NodeSnapshot, PlanShare, PoolRoom, Room, Strain};
 use nemordp_types::node::{NodeInventory, NodeLoad};
 use nemordp_types::{NodeId, RegionName};
 
@@ -12,6 +12,7 @@ use crate::error::Result;
 use crate::group_member::{self, ByNode};
 use crate::node::held_back;
 use crate::node_gpu;
+use crate::plan;
 use crate::slot_reserve;
 use crate::sql::{Query, Row, values};
 use crate::transaction::Sql as _;
@@ -114,13 +115,7 @@ impl Store {
                    ORDER BY p.name";
         let rows = self.reader().fetch(Query::new("plan", sql, values![since])).await?;
         let share = |row: &Row| -> Result<PlanShare> {
-            let demand = Demand {
-                vcpu: row.get("vcpu")?,
-                memory: row.get("memory_mib")?,
-                disk: row.get("disk_gib")?,
-                storage_class: row.get("storage_class")?,
-                gpus: node_gpu::wanted(row)?,
-            };
+            let demand = plan::demand(row)?;
             Ok(PlanShare { plan: row.get("name")?, demand, orders: row.get("orders")? })
         };
         rows.iter().map(share).collect()

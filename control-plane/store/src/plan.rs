@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use nemordp_model::{GpuDemand, Label, Plan};
+use nemordp_model::{Demand, GpuDemand, Label, Plan};
 use nemordp_types::{GiB, MiB, PlanName, StorageClass, Vcpu};
 
 use crate::Store;
@@ -39,6 +39,17 @@ pub struct NewPlan {
     pub labels: BTreeSet<Label>,
     /// Whether new orders may name it.
     pub on_sale: bool,
+}
+
+/// What a plan asks of a node: the columns of its amounts.
+pub(crate) fn demand(row: &Row) -> Result<Demand> {
+    Ok(Demand {
+        vcpu: row.get("vcpu")?,
+        memory: row.get("memory_mib")?,
+        disk: row.get("disk_gib")?,
+        storage_class: row.get("storage_class")?,
+        gpus: node_gpu::wanted(row)?,
+    })
 }
 
 fn plan(row: &Row) -> Result<Plan> {

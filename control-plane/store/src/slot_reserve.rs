@@ -1,7 +1,7 @@
 //! Slots of scarce plans that cheaper orders may not take: the operator's word, by region and plan.
 
 use jiff::Timestamp;
-use nemordp_model::{Demand, EventKind, SlotReserve};
+use nemordp_model::{EventKind, SlotReserve};
 use nemordp_types::{PlanName, RegionName};
 use serde_json::json;
 
@@ -9,7 +9,7 @@ use crate::Store;
 use crate::error::{Result, StoreError};
 use crate::event::Subject;
 use crate::idempotency::{Idempotency, Once, once};
-use crate::node_gpu;
+use crate::plan;
 use crate::sql::{Query, Row, values};
 use crate::transaction::{Sql, Tx};
 
@@ -42,13 +42,7 @@ pub(crate) async fn binding(sql: &mut impl Sql, region: Option<&RegionName>) -> 
                 AND ($1 IS NULL OR s.region = $1) ORDER BY s.region, s.plan";
     let rows = sql.fetch(Query::new("slot_reserve", text, values![region])).await?;
     let reserve = |row: &Row| {
-        let demand = Demand {
-            vcpu: row.get("vcpu")?,
-            memory: row.get("memory_mib")?,
-            disk: row.get("disk_gib")?,
-            storage_class: row.get("storage_class")?,
-            gpus: node_gpu::wanted(row)?,
-        };
+        let demand = plan::demand(row)?;
         Ok(SlotReserve { region: row.get("region")?, demand, slots: row.get("slots")? })
     };
     rows.iter().map(reserve).collect()

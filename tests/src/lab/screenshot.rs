@@ -18,7 +18,7 @@ use super::turn::Turn;
 const WIDTH: usize = 1024;
 const HEIGHT: usize = 700;
 /// A desktop that has looked the same for so long is drawn to the end, also on an emulated processor.
-const SETTLED: Duration = Duration::from_secs(3);
+pub(super) const SETTLED: Duration = Duration::from_secs(3);
 /// Pause between two looks; each costs the machine some time that an emulated guest could use.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 pub(super) const PROGRAMS: &[&str] = &["Xvfb", "xauth", "xwd", "convert", "xfreerdp", "setpriv"];
@@ -113,8 +113,12 @@ pub(super) fn wait_for_desktop(client: &mut Owned, screen: &Screen, limit: Durat
 
 /// Whether less than a hundredth of the picture differs: a clock and a load meter never come to rest.
 pub(super) fn alike(one: &[u8], other: &[u8]) -> bool {
-    let changed = one.chunks_exact(3).zip(other.chunks_exact(3)).filter(|(one, other)| one != other).count();
-    one.len() == other.len() && changed * 100 < one.len() / 3
+    one.len() == other.len() && changed(one, other) * 100 < one.len() / 3
+}
+
+/// How many pixels differ.
+pub(super) fn changed(one: &[u8], other: &[u8]) -> usize {
+    one.chunks_exact(3).zip(other.chunks_exact(3)).filter(|(one, other)| one != other).count()
 }
 
 pub(super) fn start_client(target: &RdpTarget, screen: &Screen, home: &Path, log: &Path) -> Result<Owned> {

@@ -2,9 +2,7 @@
 
 use nemordp_model::audit::{FindingKind, audit};
 use nemordp_model::{GpuDemand, SagaKind, Wish};
-use nemordp_store::{
-    Accepted, Candidate, Effect, Hold, Once, OrderAccept, PAGE_MAX, Page, SagaWrite, Shape, StoreError, TenantScope,
-};
+use nemordp_store::{Accepted, Candidate, Once, OrderAccept, PAGE_MAX, Page, Shape, StoreError, TenantScope};
 use nemordp_types::instance::GpuSpec;
 use nemordp_types::node::{GpuInventory, NodeInventory, NodePolicy};
 use nemordp_types::{GpuModel, MiB, NodeId};
@@ -183,23 +181,8 @@ async fn another_node_may_give_another_model(world: &World) {
 async fn a_larger_size_keeps_its_gpus(world: &World) {
     let node = node(world, "a", 1, &[("l40s", 1)]).await;
     let accepted = accept(world, node, wanted(1, None)).await.unwrap();
-    let leased = world.store.saga_claim("test", 10 * SECOND).await.unwrap().unwrap();
-    let (order_id, instance_id) = (accepted.order.id, accepted.instance.id);
-    let effects = [
-        Effect::Order { order_id, change: nemordp_model::OrderChange::Provision },
-        Effect::Order { order_id, change: nemordp_model::OrderChange::Activate },
-        Effect::InstanceActive { instance_id },
-    ];
-    let write = SagaWrite {
-        state: "{}",
-        status: nemordp_model::SagaStatus::Done,
-        step: 2,
-        failure: None,
-        hold: Hold::Keep(SECOND),
-        steps: &[],
-        effects: &effects,
-    };
-    world.store.saga_write(&leased.lease, &write).await.unwrap();
+    world.activate(&accepted).await;
+    let instance_id = accepted.instance.id;
     let wish = Wish::Resize { vcpu: None, memory: Some(MiB(8_192)), disk: None };
     let saga = world.saga(SagaKind::Resize);
     let changed = world.store.instance_change(TenantScope::All, instance_id, &wish, &saga, None).await.unwrap();

@@ -1,14 +1,15 @@
 use std::collections::BTreeSet;
 
 use nemordp_model::{OrderChange, OrderState, SagaStatus, StepState};
-use nemordp_store::{Effect, Hold, Lease, Page, SagaFilter, SagaWrite, StoreError, TenantScope};
-use nemordp_types::{Failure, Reason};
+use nemordp_store::{Effect, Hold, Lease, Page, SagaFilter, SagaWrite, StoreError, TenantScope, kept_at_least};
+use nemordp_types::{Clock as _, Failure, Reason};
 
 use crate::support::{SECOND, World, on_both_stores};
 
 on_both_stores! {
     eight_replicas_lease_each_saga_once
     whoever_lost_the_lease_changes_nothing
+    a_write_prolongs_a_lease_of_which_a_third_is_used
     a_step_and_its_effects_are_one_write
     writes_that_come_together_share_a_transaction_and_no_fate
     a_saga_that_waits_is_due_at_its_time
@@ -66,6 +67,27 @@ async fn whoever_lost_the_lease_changes_nothing(world: &World) {
     assert_eq!(world.store.saga_state(second.saga_id).await.unwrap(), "{\"at\":0}");
     world.store.saga_write(&second, &late).await.unwrap();
     assert_eq!(Failure::from(StoreError::StaleFence).reason, Reason::StaleGeneration);
+}
+
+async fn a_write_prolongs_a_lease_of_which_a_third_is_used(world: &World) {
+    let node = world.node("a", 1, 4, 10).await;
+    world.accept(node).await.unwrap();
+    let lease_for = 10 * SECOND;
+    let lease = claim(world, "r1").await;
+    let due = async || world.store.saga_next_due().await.unwrap().expect("it is open");
+    let first_end = due().await;
+    let kept = write(SagaStatus::Running, Hold::Keep(lease_for), &[]);
+    world.clock.advance(3 * SECOND);
+    world.store.saga_write(&lease, &kept).await.unwrap();
+    assert_eq!(due().await, first_end, "two thirds are left: as it was");
+    assert!(kept_at_least(lease_for) <= 7 * SECOND, "and no less than whoever writes relies on");
+    world.clock.advance(SECOND);
+    world.store.saga_write(&lease, &kept).await.unwrap();
+    assert_eq!(due().await, world.clock.now().checked_add(lease_for).unwrap());
+    // One that reaches further than asked for is cut.
+    let shorter = write(SagaStatus::Running, Hold::Keep(2 * SECOND), &[]);
+    world.store.saga_write(&lease, &shorter).await.unwrap();
+    assert_eq!(due().await, world.clock.now().checked_add(2 * SECOND).unwrap());
 }
 
 async fn a_step_and_its_effects_are_one_write(world: &World) {

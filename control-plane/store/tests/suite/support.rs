@@ -324,6 +324,12 @@ impl World {
     /// An order whose instance was handed over.
     pub(crate) async fn active(&self, node_id: NodeId) -> Accepted {
         let accepted = self.accept(node_id).await.unwrap();
+        self.activate(&accepted).await;
+        accepted
+    }
+
+    /// Carries the order's saga, the only one that is due, to its end.
+    pub(crate) async fn activate(&self, accepted: &Accepted) {
         let leased = self.store.saga_claim("test", 10 * SECOND).await.unwrap().expect("the order's saga is due");
         let (order_id, instance_id) = (accepted.order.id, accepted.instance.id);
         let effects = [
@@ -342,7 +348,6 @@ impl World {
             effects: &effects,
         };
         self.store.saga_write(&leased.lease, &write).await.unwrap();
-        accepted
     }
 
     /// The words of all events so far.
