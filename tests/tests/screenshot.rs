@@ -46,7 +46,8 @@ impl Desktop {
     fn start(with_logo: bool) -> Self {
         let home = tempfile::tempdir().expect("a folder");
         let mut screen = Command::new("Xvfb");
-        screen.args(["-displayfd", "1", "-screen", "0", "800x600x24", "-nolisten", "tcp"]);
+        // The shadow server opens the screen twice; a reset between the two would refuse the second.
+        screen.args(["-displayfd", "1", "-screen", "0", "800x600x24", "-nolisten", "tcp", "-noreset"]);
         let mut screen = Ended(screen.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("Xvfb"));
         let mut number = String::new();
         BufReader::new(screen.0.stdout.take().expect("piped")).read_line(&mut number).expect("a display");

@@ -41,10 +41,11 @@ fn installed(program: &str) -> bool {
     std::env::var_os("PATH").is_some_and(|path| std::env::split_paths(&path).any(|dir| dir.join(program).is_file()))
 }
 
-/// A screen of its own; gives its display name.
+/// A screen of its own; gives its display name. It is not reset when its only client leaves: the shadow server looks at
+/// it once, closes it and opens it again, and an X server in a reset refuses that.
 fn screen() -> (Running, String) {
     let mut child = Command::new("Xvfb")
-        .args(["-displayfd", "1", "-nolisten", "tcp", "-screen", "0", "640x480x24"])
+        .args(["-displayfd", "1", "-nolisten", "tcp", "-noreset", "-screen", "0", "640x480x24"])
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()
