@@ -9,6 +9,7 @@
 
 mod room;
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use nemordp_model::{EventKind, GroupKey, Instance, Order};
@@ -123,6 +124,20 @@ async fn accept_in_tx(tx: &mut Tx, burst: &[&Candidate<'_>], tries: Try) -> Resu
     Ok(outcomes.into_iter().map(|outcome| outcome.unwrap_or_else(lost)).collect())
 }
 
+/// The nodes of the burst, each with each of its pools.
+macro_rules! pools {
+    ($lock:literal) => {
+        concat!(
+            "SELECT n.id, n.policy, n.availability, n.vcpu_capacity, n.vcpu_used, n.memory_capacity_mib, \
+             n.memory_used_mib, n.inventory, n.labels, n.pinned_to, n.reservation_sequence, n.held_vcpu, \
+             n.held_memory_mib, n.held_disk_bytes, p.storage_class, p.capacity_bytes, p.used_bytes FROM node n \
+             JOIN node_pool p ON p.node_id = n.id WHERE n.id IN (SELECT node_id FROM {rows} AS r) \
+             ORDER BY n.id, p.storage_class",
+            $lock
+        )
+    };
+}
+
 /// Locks the nodes of the burst, in the order of their ids, and reads what is left on them and whom they have of the
 /// burst's groups; GPUs where an order asks for any.
 async fn lock(
@@ -136,23 +151,17 @@ async fn lock(
         nodes.iter().for_each(|id| rows.push(values![*id]));
         rows
     };
-    let sql = "SELECT id, policy, availability, vcpu_capacity, vcpu_used, memory_capacity_mib, memory_used_mib, \
-               inventory, labels, pinned_to, reservation_sequence, held_vcpu, held_memory_mib, held_disk_bytes FROM node \
-               WHERE id IN (SELECT node_id FROM {rows} AS r) ORDER BY id";
-    let locked = "SELECT id, policy, availability, vcpu_capacity, vcpu_used, memory_capacity_mib, memory_used_mib, \
-                  inventory, labels, pinned_to, reservation_sequence, held_vcpu, held_memory_mib, held_disk_bytes FROM node \
-                  WHERE id IN (SELECT node_id FROM {rows} AS r) ORDER BY id FOR NO KEY UPDATE";
-    let mut rooms = BTreeMap::new();
-    for row in tx.fetch(Query::over("node", sql, vec![], ids()).on_postgres(locked)).await? {
-        rooms.insert(row.get("id")?, Room::read(&row)?);
-    }
-    let sql = "SELECT node_id, storage_class, capacity_bytes, used_bytes FROM node_pool \
-               WHERE node_id IN (SELECT node_id FROM {rows} AS r)";
-    for row in tx.fetch(Query::over("node_pool", sql, vec![], ids())).await? {
+    // What an order may take is in both tables: both rows are locked, so that both are what the last one left.
+    let mut rooms: BTreeMap<NodeId, Room> = BTreeMap::new();
+    for row in
+        tx.fetch(Query::over("node", pools!(""), vec![], ids()).on_postgres(pools!(" FOR NO KEY UPDATE"))).await?
+    {
+        let room = match rooms.entry(row.get("id")?) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(new) => new.insert(Room::read(&row)?),
+        };
         let left = row.get::<u64>("capacity_bytes")?.saturating_sub(row.get::<u64>("used_bytes")?);
-        if let Some(room) = rooms.get_mut(&row.get("node_id")?) {
-            room.pools.insert(row.get("storage_class")?, left.saturating_sub(room.held_disk));
-        }
+        room.pools.insert(row.get("storage_class")?, left.saturating_sub(room.held_disk));
     }
     if with_gpus {
         let sql = "SELECT node_id, model, capacity, used FROM node_gpu \

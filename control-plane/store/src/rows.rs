@@ -48,6 +48,11 @@ impl Rows {
         self.len
     }
 
+    /// How many columns there are.
+    pub(crate) fn width(&self) -> usize {
+        self.names.len()
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.len == 0
     }

@@ -3,6 +3,8 @@
 //! `driver!` expands the same body for SQLite and for PostgreSQL over their typed executors; everything above this file
 //! is written once. `$1` placeholders mean the same to both; many rows go into one statement as [`Rows`].
 
+pub(crate) mod together;
+
 use sqlx::{AssertSqlSafe, Postgres, Row as _, SqlSafeStr as _, SqlStr, Sqlite, ValueRef as _};
 
 use crate::error::{Result, StoreError};
@@ -46,6 +48,11 @@ impl Query {
     /// Over how many rows it runs.
     pub(crate) fn rows(&self) -> usize {
         self.rows.as_ref().map_or(0, Rows::len)
+    }
+
+    /// How many values PostgreSQL's text waits for.
+    fn placeholders(&self) -> usize {
+        self.values.len() + self.rows.as_ref().map_or(0, Rows::width)
     }
 
     /// Where PostgreSQL needs another text: row locks, which SQLite's single writer makes unnecessary.
@@ -123,10 +130,14 @@ macro_rules! driver {
         pub(crate) mod $module {
             use super::*;
 
-            fn prepare(
-                query: &Query,
-            ) -> sqlx::query::Query<'static, $database, <$database as sqlx::Database>::Arguments> {
-                let mut prepared = sqlx::query::<$database>(query.$text.clone());
+            type Prepared = sqlx::query::Query<'static, $database, <$database as sqlx::Database>::Arguments>;
+
+            fn prepare(query: &Query) -> Prepared {
+                bind(query, sqlx::query::<$database>(query.$text.clone()))
+            }
+
+            /// Adds the query's values to what is bound already.
+            pub(super) fn bind(query: &Query, mut prepared: Prepared) -> Prepared {
                 for value in &query.values {
                     prepared = match value.clone() {
                         Value::Int(value) => prepared.bind(value),

@@ -46,6 +46,12 @@ enum Connection {
     Postgres(Transaction<'static, Postgres>),
 }
 
+/// A write of PostgreSQL that waits to be told with others, and what it means when a row of it could not be written.
+struct Untold {
+    query: Query,
+    otherwise: Option<StoreError>,
+}
+
 /// An open transaction. Dropped without a commit it is rolled back.
 pub(crate) struct Tx {
     connection: Connection,
@@ -55,6 +61,8 @@ pub(crate) struct Tx {
     pub(crate) entropy: Arc<dyn Entropy>,
     /// The newest event of this transaction; the next one's id is above it.
     last_event: Option<EventId>,
+    /// Writes that PostgreSQL has not been told yet, each of another table: the next question or the commit takes them along.
+    untold: Vec<Untold>,
 }
 
 impl Tx {
@@ -74,7 +82,7 @@ impl Tx {
             }
         };
         let now = clock.now();
-        Ok(Self { connection, now, clock, entropy, last_event: None })
+        Ok(Self { connection, now, clock, entropy, last_event: None, untold: Vec::new() })
     }
 
     /// Opens a transaction that only reads, all of it as of one instant; writers go on beside it. In a task of its own
@@ -90,7 +98,7 @@ impl Tx {
         });
         let connection = task.await.map_err(|e| StoreError::Driver(format!("begin: {e}")))??;
         let now = clock.now();
-        Ok(Self { connection, now, clock, entropy, last_event: None })
+        Ok(Self { connection, now, clock, entropy, last_event: None, untold: Vec::new() })
     }
 
     /// An id above that of every event of this transaction, so that they keep their order.
@@ -106,7 +114,8 @@ impl Tx {
 
     /// Commits, also when the caller is dropped meanwhile: for the same reason, in a task of its own. On SQLite it returns
     /// after the COMMIT that is shared with others.
-    pub(crate) async fn commit(self) -> Result<()> {
+    pub(crate) async fn commit(mut self) -> Result<()> {
+        self.tell().await?;
         let task = match self.connection {
             Connection::Sqlite(member) => return member.commit().await,
             Connection::SqliteReader(transaction) => tokio::spawn(transaction.commit()),
@@ -131,10 +140,15 @@ impl Tx {
 
     /// Runs a statement; gives the number of rows that it changed.
     pub(crate) async fn execute(&mut self, query: Query) -> Result<u64> {
+        self.tell().await?;
+        self.run(&query).await
+    }
+
+    async fn run(&mut self, query: &Query) -> Result<u64> {
         match &mut self.connection {
-            Connection::Sqlite(member) => member.execute(&query).await,
-            Connection::SqliteReader(transaction) => sql::sqlite::execute(&mut **transaction, &query).await,
-            Connection::Postgres(transaction) => sql::postgres::execute(&mut **transaction, &query).await,
+            Connection::Sqlite(member) => member.execute(query).await,
+            Connection::SqliteReader(transaction) => sql::sqlite::execute(&mut **transaction, query).await,
+            Connection::Postgres(transaction) => sql::postgres::execute(&mut **transaction, query).await,
         }
     }
 
@@ -148,17 +162,45 @@ impl Tx {
         }
     }
 
-    /// Runs a statement over many rows that must change exactly one row for each of them; over none it does nothing.
+    /// Runs a statement over many rows that must change exactly one row for each of them; over none it does nothing. What is
+    /// wrong with it may be told only by what is asked next, or by the commit: PostgreSQL is told of several at once. So
+    /// it must not read what another such statement before it has changed, unless that is its own table.
     pub(crate) async fn execute_over(&mut self, query: Query) -> Result<()> {
-        let (table, wanted) = (query.table, query.rows());
-        if wanted == 0 {
+        self.execute_over_or(query, None).await
+    }
+
+    /// The same, with the error for rows that could not be written.
+    pub(crate) async fn execute_over_or(&mut self, query: Query, otherwise: Option<StoreError>) -> Result<()> {
+        if query.rows() == 0 {
             return Ok(());
         }
-        match self.execute(query).await? {
-            changed if usize::try_from(changed) == Ok(wanted) => Ok(()),
-            // Everything that it depends on was read in this transaction: it has to be read again.
-            changed => Err(StoreError::Busy(format!("{changed} of {wanted} rows of {table} could be written"))),
+        match self.connection {
+            Connection::Sqlite(_) | Connection::SqliteReader(_) => {
+                let changed = self.run(&query).await?;
+                complete(&query, changed, otherwise)
+            }
+            Connection::Postgres(_) => {
+                if self.untold.iter().any(|untold| untold.query.table == query.table) {
+                    self.tell().await?;
+                }
+                self.untold.push(Untold { query, otherwise });
+                Ok(())
+            }
         }
+    }
+
+    /// Tells PostgreSQL what it was not told yet.
+    async fn tell(&mut self) -> Result<()> {
+        let (writes, otherwise): (Vec<Query>, Vec<Option<StoreError>>) =
+            self.untold.drain(..).map(|untold| (untold.query, untold.otherwise)).unzip();
+        let changed = match (writes.as_slice(), &mut self.connection) {
+            ([], _) => return Ok(()),
+            ([alone], _) => vec![self.run(alone).await?],
+            (several, Connection::Postgres(transaction)) => sql::together::execute(&mut **transaction, several).await?,
+            (_, Connection::Sqlite(_) | Connection::SqliteReader(_)) => return Ok(()),
+        };
+        let mut each = writes.iter().zip(changed).zip(otherwise);
+        each.try_for_each(|((query, changed), otherwise)| complete(query, changed, otherwise))
     }
 
     /// Begins a part that can be taken back alone.
@@ -180,12 +222,24 @@ impl Tx {
 
 impl Sql for Tx {
     async fn fetch(&mut self, query: Query) -> Result<Vec<Row>> {
+        self.tell().await?;
         match &mut self.connection {
             Connection::Sqlite(member) => member.fetch(&query).await,
             Connection::SqliteReader(transaction) => sql::sqlite::fetch(&mut **transaction, &query).await,
             Connection::Postgres(transaction) => sql::postgres::fetch(&mut **transaction, &query).await,
         }
     }
+}
+
+/// Whether a statement over many rows changed one for each of them.
+fn complete(query: &Query, changed: u64, otherwise: Option<StoreError>) -> Result<()> {
+    let wanted = query.rows();
+    if usize::try_from(changed) == Ok(wanted) {
+        return Ok(());
+    }
+    // Everything that it depends on was read in this transaction: it has to be read again.
+    let outdated = || StoreError::Busy(format!("{changed} of {wanted} rows of {} could be written", query.table));
+    Err(otherwise.unwrap_or_else(outdated))
 }
 
 /// Waits before the next attempt, longer each time and never two callers alike, or gives the error up.

@@ -86,9 +86,10 @@ impl Entry {
 pub(super) async fn write_in_tx(tx: &mut Tx, entries: &[&Entry]) -> Result<Vec<Result<()>>> {
     let held = write_sagas(tx, entries).await?;
     let kept: Vec<&Entry> = entries.iter().copied().filter(|entry| held.contains(&entry.lease.saga_id)).collect();
-    write_steps(tx, &kept).await?;
     let effects: Vec<&Effect> = kept.iter().flat_map(|entry| &entry.effects).collect();
     effect::apply_all_in_tx(tx, &effects).await?;
+    // Last, so that they are told with what the effects write.
+    write_steps(tx, &kept).await?;
     for entry in kept.iter().filter(|entry| entry.status == SagaStatus::Stuck) {
         call_human(tx, entry).await?;
     }
@@ -182,12 +183,7 @@ async fn write_steps(tx: &mut Tx, entries: &[&Entry]) -> Result<()> {
                finished_at = r.new_finished_at, percent = r.new_percent, detail = r.new_detail, \
                failure = r.new_failure FROM {rows} AS r \
                WHERE saga_step.saga_id = r.of_saga AND saga_step.position = r.at_position";
-    let wanted = rows.len();
-    if wanted == 0 {
-        return Ok(());
-    }
-    let changed = tx.execute(Query::over("saga_step", sql, vec![], rows)).await?;
-    if usize::try_from(changed) == Ok(wanted) { Ok(()) } else { Err(StoreError::NotFound { noun: "step" }) }
+    tx.execute_over_or(Query::over("saga_step", sql, vec![], rows), Some(StoreError::NotFound { noun: "step" })).await
 }
 
 async fn call_human(tx: &mut Tx, entry: &Entry) -> Result<()> {
