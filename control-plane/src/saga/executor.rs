@@ -7,7 +7,7 @@ use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
 use nemordp_store::StoreError;
 use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::Tools;
@@ -15,6 +15,10 @@ use super::carry::{PATIENCE, Rest, carry};
 
 /// Sagas that are leased in one commit at most: few enough that other replicas get their share.
 const CLAIMS: usize = 16;
+
+/// How often the store is asked when the next saga is due. A replica that is poked more often than this looks for due ones
+/// each time, and again after this.
+const ASK_EVERY: Duration = Duration::from_millis(100);
 
 /// How this replica works.
 #[derive(Debug, Clone)]
@@ -61,6 +65,7 @@ impl Engine {
         tracing::info!(lease_owner = settings.owner, lease = ?settings.lease, "sagas are carried on");
         let (tools, places) = (Arc::new(tools), Arc::new(Semaphore::new(settings.at_once.max(1))));
         let mut under_way = JoinSet::new();
+        let mut asked = None;
         while !stop.is_cancelled() {
             while under_way.try_join_next().is_some() {}
             let place = tokio::select! {
@@ -81,7 +86,7 @@ impl Engine {
             match claim.unwrap_or_else(|_| Err(StoreError::Unreachable("no answer for too long".to_owned()))) {
                 Ok(leased) if leased.is_empty() => {
                     drop(free);
-                    self.sleep(&tools, &settings, &stop).await;
+                    self.sleep(&tools, &settings, &mut asked, &stop).await;
                 }
                 Ok(leased) => {
                     for (leased, place) in leased.into_iter().zip(free) {
@@ -102,19 +107,26 @@ impl Engine {
                 Err(error) => {
                     tracing::warn!(%error, "no saga could be leased");
                     drop(free);
-                    self.sleep(&tools, &settings, &stop).await;
+                    self.sleep(&tools, &settings, &mut asked, &stop).await;
                 }
             }
         }
         while under_way.join_next().await.is_some() {}
     }
 
-    /// Until a poke, until the next saga is due, or for a while.
-    async fn sleep(&self, tools: &Tools, settings: &Settings, stop: &CancellationToken) {
-        let due = timeout(PATIENCE, tools.store.saga_next_due()).await;
-        let due = due.ok().and_then(Result::ok).flatten();
-        let wait = due.and_then(|due| Duration::try_from(due.duration_since(tools.clock.now())).ok());
-        let wait = wait.unwrap_or(settings.look_every).clamp(Duration::from_millis(5), settings.look_every);
+    /// Until a poke, until the next saga is due, or for a while; `asked` is when the store was last asked for that.
+    async fn sleep(&self, tools: &Tools, settings: &Settings, asked: &mut Option<Instant>, stop: &CancellationToken) {
+        let wait = match asked.map(|at| at.elapsed()).filter(|age| *age < ASK_EVERY) {
+            Some(age) => ASK_EVERY - age,
+            None => {
+                *asked = Some(Instant::now());
+                let due = timeout(PATIENCE, tools.store.saga_next_due()).await;
+                let due = due.ok().and_then(Result::ok).flatten();
+                let wait = due.and_then(|due| Duration::try_from(due.duration_since(tools.clock.now())).ok());
+                wait.unwrap_or(settings.look_every)
+            }
+        };
+        let wait = wait.clamp(Duration::from_millis(5), settings.look_every.max(Duration::from_millis(5)));
         tokio::select! {
             () = self.due.notified() => {}
             () = tokio::time::sleep(wait) => {}

@@ -10,19 +10,13 @@ use nemordp_types::{NodeId, RegionName};
 use crate::Store;
 use crate::error::Result;
 use crate::group_member::{self, ByNode};
+use crate::held_numbers::{self, Held, Numbers};
 use crate::node::held_back;
 use crate::node_gpu;
 use crate::plan;
 use crate::slot_reserve;
 use crate::sql::{Query, Row, values};
 use crate::transaction::Sql as _;
-
-/// Ports and private addresses that are held, by node.
-async fn held(store: &Store) -> Result<BTreeMap<(NodeId, String), u32>> {
-    let sql = "SELECT node_id, kind, COUNT(*) AS held FROM pool_claim WHERE released_at IS NULL GROUP BY node_id, kind";
-    let rows = store.reader().fetch(Query::new("pool_claim", sql, vec![])).await?;
-    rows.iter().map(|row| Ok(((row.get("node_id")?, row.get("kind")?), row.get("held")?))).collect()
-}
 
 fn pool(row: &Row) -> Result<PoolRoom> {
     Ok(PoolRoom {
@@ -33,21 +27,27 @@ fn pool(row: &Row) -> Result<PoolRoom> {
     })
 }
 
-fn node(row: &Row, pools: Vec<PoolRoom>, ports_held: u32, addresses_held: u32) -> Result<NodeSnapshot> {
-    let inventory: NodeInventory = row.json("inventory")?;
-    let load: NodeLoad = row.json_opt("load")?.unwrap_or_default();
+/// The numbers that a node may give to instances.
+fn numbers(inventory: &NodeInventory) -> Numbers {
     let ports = u32::from(inventory.endpoints.last_port) + 1;
-    let ports = ports.saturating_sub(u32::from(inventory.endpoints.first_port));
-    // Neither network, gateway nor broadcast.
-    let addresses = (1u32 << (32 - u32::from(inventory.private_subnet.prefix.clamp(1, 32)))).saturating_sub(3);
+    Numbers {
+        ports: ports.saturating_sub(u32::from(inventory.endpoints.first_port)),
+        // Neither network, gateway nor broadcast.
+        addresses: (1u32 << (32 - u32::from(inventory.private_subnet.prefix.clamp(1, 32)))).saturating_sub(3),
+    }
+}
+
+fn node(row: &Row, inventory: NodeInventory, pools: Vec<PoolRoom>, held: Held) -> Result<NodeSnapshot> {
+    let load: NodeLoad = row.json_opt("load")?.unwrap_or_default();
+    let Numbers { ports, addresses } = numbers(&inventory);
     Ok(NodeSnapshot {
         policy: row.get("policy")?,
         availability: row.get("availability")?,
         vcpu: Room { capacity: row.get("vcpu_capacity")?, used: row.get("vcpu_used")? },
         memory: Room { capacity: row.get("memory_capacity_mib")?, used: row.get("memory_used_mib")? },
         pools,
-        free_ports: ports.saturating_sub(ports_held),
-        free_addresses: addresses.saturating_sub(addresses_held),
+        free_ports: ports.saturating_sub(held.ports),
+        free_addresses: addresses.saturating_sub(held.addresses),
         templates: inventory.templates.into_iter().collect(),
         strain: Strain {
             steal: load.steal.unwrap_or_default(),
@@ -66,19 +66,26 @@ impl Store {
     /// The fleet, or one region of it, with the members of all groups. Several reads, so it may mix two instants: the
     /// reservation checks again.
     pub async fn fleet_snapshot(&self, region: Option<&RegionName>) -> Result<FleetSnapshot> {
-        self.fleet_with(region, group_member::all(&mut self.reader()).await?).await
+        let held = held_numbers::count(self).await?;
+        self.fleet_with(region, group_member::all(&mut self.reader()).await?, Some(held)).await
     }
 
-    /// The same with the members of these groups alone: what orders that name no other ones need to know.
+    /// The same with the members of these groups alone: what orders that name no other ones need to know. Of ports and
+    /// addresses it may say what was free a second ago, unless they are scarce.
     pub async fn fleet_snapshot_for(
         &self,
         region: Option<&RegionName>,
         groups: &BTreeSet<GroupKey>,
     ) -> Result<FleetSnapshot> {
-        self.fleet_with(region, group_member::of(&mut self.reader(), groups).await?).await
+        self.fleet_with(region, group_member::of(&mut self.reader(), groups).await?, None).await
     }
 
-    async fn fleet_with(&self, region: Option<&RegionName>, mut members: ByNode) -> Result<FleetSnapshot> {
+    async fn fleet_with(
+        &self,
+        region: Option<&RegionName>,
+        mut members: ByNode,
+        held: Option<BTreeMap<NodeId, Held>>,
+    ) -> Result<FleetSnapshot> {
         let taken_at = self.clock().now();
         let mut pools: BTreeMap<NodeId, Vec<PoolRoom>> = BTreeMap::new();
         let sql = "SELECT node_id, storage_class, capacity_bytes, used_bytes, free_bytes FROM node_pool \
@@ -87,17 +94,24 @@ impl Store {
             pools.entry(row.get("node_id")?).or_default().push(pool(&row)?);
         }
         let mut gpus = node_gpu::all(&mut self.reader()).await?;
-        let held = held(self).await?;
         let sql = "SELECT id, region, policy, availability, vcpu_capacity, vcpu_used, memory_capacity_mib, \
                    memory_used_mib, inventory, load, labels, pinned_to, held_vcpu, held_memory_mib, held_disk_bytes, \
                    (SELECT MAX(i.paid_until) FROM instance i WHERE i.node_id = node.id AND i.paid_until IS NOT NULL \
                    AND i.lifecycle IN ('provisioning', 'active', 'deleting')) AS busy_until FROM node \
                    WHERE policy <> 'decommissioned' AND ($1 IS NULL OR region = $1) ORDER BY id";
         let rows = self.reader().fetch(Query::new("node", sql, values![region])).await?;
-        let count = |id, kind: &str| held.get(&(id, kind.to_owned())).copied().unwrap_or(0);
-        let nodes = rows.iter().map(|row| -> Result<NodeSnapshot> {
-            let id = row.get("id")?;
-            let found = node(row, pools.remove(&id).unwrap_or_default(), count(id, "port"), count(id, "address"))?;
+        let inventories = rows.iter().map(|row| Ok((row.get("id")?, row.json("inventory")?)));
+        let inventories: Vec<(NodeId, NodeInventory)> = inventories.collect::<Result<_>>()?;
+        let held = match held {
+            Some(counted) => counted,
+            None => {
+                let nodes: Vec<_> = inventories.iter().map(|(id, inventory)| (*id, numbers(inventory))).collect();
+                held_numbers::about(self, &nodes).await?
+            }
+        };
+        let nodes = rows.iter().zip(inventories).map(|(row, (id, inventory))| -> Result<NodeSnapshot> {
+            let held = held.get(&id).copied().unwrap_or_default();
+            let found = node(row, inventory, pools.remove(&id).unwrap_or_default(), held)?;
             let (groups, gpus) = (members.remove(&id).unwrap_or_default(), gpus.remove(&id).unwrap_or_default());
             Ok(NodeSnapshot { groups, gpus, ..found })
         });

@@ -33,6 +33,7 @@ pub mod frozen;
 mod group;
 mod group_member;
 pub mod heartbeat;
+mod held_numbers;
 pub mod idempotency;
 mod installation;
 pub mod instance;

@@ -16,6 +16,7 @@ use tokio::sync::Mutex;
 use crate::backup::beside;
 use crate::error::{Result, StoreError};
 use crate::group::{Meter, Writer};
+use crate::held_numbers::HeldNumbers;
 use crate::lease::Writes;
 use crate::migrate;
 use crate::transaction::{Reader, Tx};
@@ -63,6 +64,7 @@ struct Shared {
     meter: Arc<Meter>,
     turns: Arc<Mutex<()>>,
     writes: Writes,
+    held_numbers: HeldNumbers,
     renewal: Arc<Renewal>,
     /// Held as long as the store is open, so that nobody puts another file in its place.
     _lock: Option<File>,
@@ -105,6 +107,7 @@ impl Store {
             meter,
             turns,
             writes: Writes::default(),
+            held_numbers: HeldNumbers::default(),
             renewal,
             _lock: lock,
         }));
@@ -115,7 +118,8 @@ impl Store {
     /// Over a database that somebody else keeps locked.
     pub(crate) fn over(pools: Pools, clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>) -> Self {
         let (turns, renewal, meter) = (Arc::default(), Arc::default(), meter(&pools));
-        Self(Arc::new(Shared { pools, clock, entropy, meter, turns, writes: Writes::default(), renewal, _lock: None }))
+        let (writes, held_numbers) = (Writes::default(), HeldNumbers::default());
+        Self(Arc::new(Shared { pools, clock, entropy, meter, turns, writes, held_numbers, renewal, _lock: None }))
     }
 
     /// Brings the schema to this version; safe to call at every start and from several replicas at once.
@@ -202,6 +206,10 @@ impl Store {
 
     pub(crate) fn writes(&self) -> &Writes {
         &self.0.writes
+    }
+
+    pub(crate) fn held_numbers(&self) -> &HeldNumbers {
+        &self.0.held_numbers
     }
 
     pub(crate) fn pools(&self) -> &Pools {
