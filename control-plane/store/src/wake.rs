@@ -57,10 +57,10 @@ impl Store {
     }
 
     /// Gives every replica a hint; nothing on SQLite. Outside of the transaction that stored something: telling would
-    /// queue all commits at one lock.
+    /// queue all commits at one lock. It may be lost in a crash, so nobody waits for the disk.
     pub async fn wake(&self, wake: Wake) -> Result<()> {
         if self.is_shared() {
-            let sql = "SELECT 1 AS told FROM pg_notify($1, $2)";
+            let sql = "SELECT set_config('synchronous_commit', 'off', true) AS told FROM pg_notify($1, $2)";
             self.reader().fetch(Query::new("wake", sql, values![CHANNEL, wake.word()])).await?;
         }
         Ok(())
