@@ -42,7 +42,8 @@ pub struct Terms {
     /// How much more the room would lie askew to the region's, where orders are small beside the node; around two million.
     #[serde(default)]
     pub proportion: u64,
-    /// How far the order's end lies from the node's: orders that end together free whole nodes together.
+    /// How far the order's end lies from the node's: orders that end together free whole nodes together. Nothing on nodes
+    /// with GPUs.
     pub lifetime: u64,
     /// The template must be fetched first.
     pub template: u64,
@@ -103,7 +104,8 @@ pub(super) fn terms(
         remainder: left.iter().sum::<u64>() / REMAINDER_PART,
         imbalance: (most - least) / 10,
         proportion: proportion.gradient(request, node),
-        lifetime: lifetime(request.ends_at, node, snapshot.taken_at),
+        // What must be kept together on a node with GPUs is a slot of a dear plan, not a whole node.
+        lifetime: if node.gpus.is_empty() { lifetime(request.ends_at, node, snapshot.taken_at) } else { 0 },
         template: if node.templates.contains(&request.template) { 0 } else { TEMPLATE_ABSENT },
         clones: CLONE * u64::from(node.load.clones.min(100)) + CLONE_ON_POOL * u64::from(pool.clones.min(100)),
         pressure: pressure(node),

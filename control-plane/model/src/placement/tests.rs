@@ -365,6 +365,11 @@ fn an_order_goes_where_it_does_not_keep_a_node_alive() {
     request.ends_at = at(300_000);
     let long = nodes[1].id;
     assert_eq!(place(&request, &fleet(nodes.to_vec())).unwrap().node_id, long);
+    // A node with GPUs is not emptied as a whole.
+    nodes.iter_mut().for_each(|node| node.gpus = vec![gpus(4, 0)]);
+    let explained = explain(&request, &fleet(nodes.to_vec()));
+    let best: Vec<_> = explained.best().collect();
+    assert!(best.len() == 2 && best.iter().all(|(_, terms)| terms.lifetime == 0), "{best:?}");
 }
 
 #[test]

@@ -124,10 +124,15 @@ impl Engine {
         }
     }
 
-    /// The weights on nodes of one of the distinct capacities. Where orders are small beside the node and room is kept in
-    /// proportion, ends do not matter: a node is never empty, and every hole is filled.
+    /// The weights on nodes of one of the distinct capacities. Ends do not matter where orders are small beside the node and
+    /// room is kept in proportion: such a node is never empty, and every hole is filled. Nor where there are GPUs: what
+    /// must be kept together there is a slot of a dear plan, not a whole node.
     fn weights(&self, shape: usize) -> Weights {
-        if self.balance.counts(shape) { Weights::of(Lifetimes::None, self.weights.share) } else { self.weights }
+        if self.balance.counts(shape) || self.waste.capacity(shape).0[GPU] > 0 {
+            Weights::of(Lifetimes::None, self.weights.share)
+        } else {
+            self.weights
+        }
     }
 
     /// How bad it is to have these amounts on this node; the least is the best.

@@ -81,8 +81,8 @@ impl Reserve {
                 return false;
             }
             let left: f64 = fleet.nodes().iter().filter(|node| node.up).map(|node| dear.whole(node.free)).sum();
-            // As long as both would be there, at most.
-            let cost = dear.price * life.min(stays) * dear.share(order.amounts);
+            // One dear order after the other would have the slot as long as the cheap one keeps it.
+            let cost = dear.price * stays * dear.share(order.amounts);
             dear.chance_of(left, stays, life, order.now) * cost > CAUTION * own_cost
         })
     }
