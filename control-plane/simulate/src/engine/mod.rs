@@ -41,6 +41,8 @@ pub struct Weights {
     pub longer: f64,
     /// How much earlier than the node the order would end, likewise.
     pub shorter: f64,
+    /// A stranger on a node that is all one customer's, since now.
+    pub stranger: f64,
     /// Whole slots of a dear plan that would be lost.
     pub dear: f64,
     /// The share of a node that an order takes on average, as far as weights follow it.
@@ -53,12 +55,12 @@ impl Weights {
     #[must_use]
     pub fn of(lifetimes: Lifetimes, share: f64) -> Self {
         let share = share.min(0.1);
-        let (fit, longer, shorter) = match lifetimes {
-            Lifetimes::None => (3.0 * share, 0.0, 0.0),
-            Lifetimes::Noisy => (0.1, 1.5 * share, 0.6 * share),
-            Lifetimes::Exact => (0.1, 0.8 * share, 0.8 * share),
+        let (fit, longer, shorter, stranger) = match lifetimes {
+            Lifetimes::None => (3.0 * share, 0.0, 0.0, 3.0 * share),
+            Lifetimes::Noisy => (0.1, 1.5 * share, 0.6 * share, 0.0),
+            Lifetimes::Exact => (0.1, 0.8 * share, 0.8 * share, 0.0),
         };
-        Self { fit, longer, shorter, dear: 10.0, share }
+        Self { fit, longer, shorter, stranger, dear: 10.0, share }
     }
 }
 
@@ -104,7 +106,7 @@ impl Engine {
         let mut balance = Balance::new(fleet);
         balance.expect(waste.expected());
         balance.follow();
-        let mut tenants = Tenants::new(fleet);
+        let mut tenants = Tenants::new(fleet, SCAN_MAX);
         tenants.expect(waste.expected());
         let lookup = match lifetimes {
             Lifetimes::None => Lookup::Classes(Classes::new(fleet, |index| waste.shape(index))),
@@ -145,7 +147,7 @@ impl Engine {
             + self.balance.gradient(shape, node.capacity, node.free, after)
             + beside_waste(weights, &self.reserve, node.capacity, node.free, after);
         if self.lifetimes == Lifetimes::None {
-            score += self.tenants.strangeness(index, shape, order, weights.share);
+            score += weights.stranger * self.tenants.strangeness(index, shape, order);
         } else if order.ends_at.is_finite() {
             score += self.alignment(fleet, index, order, weights);
         }
@@ -169,7 +171,7 @@ impl Engine {
 
     fn best(&mut self, fleet: &Fleet, order: &Order) -> Option<NodeIndex> {
         self.choose_lookup(fleet, order);
-        if self.lifetimes == Lifetimes::None && self.tenants.matter(order) && fleet.nodes().len() <= SCAN_MAX {
+        if self.lifetimes == Lifetimes::None && self.tenants.matter() {
             return self.scan(fleet, order);
         }
         match &mut self.lookup {
