@@ -1,6 +1,7 @@
 //! Replicas wake each other: a hint that something was stored. The store is the truth, and is looked at anyway.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use nemordp_store::{Store, Wake};
@@ -14,6 +15,9 @@ use crate::saga::Engine;
 
 /// Many orders at once are told once.
 const GATHER: Duration = Duration::from_millis(20);
+/// How long a replica leaves what another one stored to that one. Its own hint reached it first; who looks at once mostly finds
+/// nothing, after a transaction.
+const TELLER_FIRST: Duration = Duration::from_millis(100);
 /// Between two tries to listen.
 const PAUSE: Duration = Duration::from_secs(2);
 
@@ -69,9 +73,10 @@ async fn listen(hints: &Hints) {
         Ok(wakes) => wakes,
         Err(error) => return tracing::debug!(%error, "no hints of other replicas"),
     };
+    let waiting = Arc::new(AtomicBool::new(false));
     loop {
         match wakes.next().await {
-            Ok(Wake::Saga) => hints.engine.poke(),
+            Ok(Wake::Saga) => poke_later(&hints.engine, &waiting),
             Ok(Wake::Reconciler) => hints.reconcilers.look_for_wishes(),
             Ok(Wake::All) => {
                 hints.engine.poke();
@@ -80,4 +85,17 @@ async fn listen(hints: &Hints) {
             Err(error) => return tracing::debug!(%error, "hints of other replicas are lost"),
         }
     }
+}
+
+/// Pokes after a while, unless that is under way already.
+fn poke_later(engine: &Engine, waiting: &Arc<AtomicBool>) {
+    if waiting.swap(true, Ordering::AcqRel) {
+        return;
+    }
+    let (engine, waiting) = (engine.clone(), Arc::clone(waiting));
+    tokio::spawn(async move {
+        sleep(TELLER_FIRST).await;
+        waiting.store(false, Ordering::Release);
+        engine.poke();
+    });
 }
