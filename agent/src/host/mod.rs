@@ -48,6 +48,8 @@ pub struct HostInstance {
     pub memory: MiB,
     /// Size of its own disk as a guest sees it; zero when there is no disk.
     pub disk: Bytes,
+    /// Devices of the machine that its domain was given, as defined.
+    pub gpus: u32,
 }
 
 /// Running totals of one instance, since its start.

@@ -62,6 +62,7 @@ impl<H: Host> Task<H> {
             vcpu: seen.vcpu,
             memory: seen.memory,
             disk: seen.disk,
+            gpus: Some(seen.gpus),
         });
     }
 }

@@ -60,6 +60,7 @@ async fn an_instance_keeps_its_gpu_through_all_that_is_done_to_it() {
     node.ensured(&first).await.unwrap();
     node.ensured(&second).await.unwrap();
     assert_eq!((has(&node, &first), has(&node, &second)), (vec!["0000:01:00.0".into()], vec!["0000:03:00.0".into()]));
+    assert_eq!(node.status(second.mutation.instance_id).await.unwrap().gpus, Some(1));
     let delete = node.delete(&first.then(2, 1)).await.unwrap();
     node.outcome(delete).await.unwrap();
     assert!(has(&node, &first).is_empty());

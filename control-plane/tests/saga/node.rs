@@ -387,6 +387,7 @@ impl Memory {
             vcpu: guest.spec.vcpu,
             memory: guest.spec.memory,
             disk: Bytes::from(guest.disks[&guest.spec.disks.system].size),
+            gpus: Some(guest.spec.gpus.as_ref().map_or(0, |gpus| gpus.count)),
         })
     }
 }

@@ -206,4 +206,7 @@ pub struct InstanceStatus {
     pub memory: MiB,
     /// Size of the disk as the guest sees it.
     pub disk: Bytes,
+    /// GPUs as defined; none said by agents of earlier versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gpus: Option<u32>,
 }

@@ -219,6 +219,7 @@ impl From<&InstanceStatus> for v1::InstanceStatus {
             vcpu: status.vcpu.0,
             memory_mib: status.memory.0,
             disk_bytes: status.disk.0,
+            gpus: status.gpus,
         }
     }
 }
@@ -255,6 +256,7 @@ impl TryFrom<v1::InstanceStatus> for InstanceStatus {
             vcpu: Vcpu(message.vcpu),
             memory: MiB(message.memory_mib),
             disk: Bytes(message.disk_bytes),
+            gpus: message.gpus,
         })
     }
 }

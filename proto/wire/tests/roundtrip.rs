@@ -108,6 +108,7 @@ proptest! {
             vcpu: Vcpu(2),
             memory: MiB(3),
             disk: Bytes(4),
+            gpus: failed.then_some(0),
         };
         prop_assert_eq!(InstanceStatus::try_from(v1::InstanceStatus::from(&status)).unwrap(), status.clone());
 

@@ -104,7 +104,8 @@ impl LibvirtHost {
             Err(_) => nemordp_types::Bytes::ZERO,
         };
         let started_at = if is_active(power) { self.started_at(ours.mark.instance_id).await } else { None };
-        HostInstance { mark: ours.mark, spec: ours.spec, power, started_at, vcpu: ours.vcpu, memory: ours.memory, disk }
+        let OurDomain { mark, spec, vcpu, memory, gpus, .. } = ours;
+        HostInstance { mark, spec, power, started_at, vcpu, memory, disk, gpus }
     }
 
     /// libvirt writes a guest's process id when it starts it, and does not know the time otherwise.

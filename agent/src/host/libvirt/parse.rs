@@ -22,6 +22,8 @@ pub struct OurDomain {
     pub memory: MiB,
     /// Its first disk.
     pub disk: Option<PathBuf>,
+    /// Devices of the machine that it was given.
+    pub gpus: u32,
 }
 
 /// Reads a description; none unless it carries this installation's mark, whole and for this very domain: a copy under
@@ -46,7 +48,8 @@ pub fn our_domain(xml: &str, installation: InstallationId) -> Option<OurDomain> 
     }
     let spec = ours.children.iter().find(|element| element.local_name() == "spec")?;
     let spec: InstanceSpec = serde_json::from_str(&spec.text).ok()?;
-    Some(OurDomain { mark, spec, vcpu: vcpu(&domain), memory: memory(&domain), disk: disk(&domain) })
+    let gpus = u32::try_from(devices_of(&domain).len()).unwrap_or(u32::MAX);
+    Some(OurDomain { mark, spec, vcpu: vcpu(&domain), memory: memory(&domain), disk: disk(&domain), gpus })
 }
 
 fn vcpu(domain: &Element) -> Vcpu {
@@ -83,7 +86,10 @@ pub fn has_disk(xml: &str, target: &str) -> bool {
 /// The machine's PCI devices that are handed through to a domain.
 #[must_use]
 pub fn pci_devices(xml: &str) -> Vec<PciAddress> {
-    let Ok(domain) = Element::parse(xml) else { return Vec::new() };
+    Element::parse(xml).map_or_else(|_| Vec::new(), |domain| devices_of(&domain))
+}
+
+fn devices_of(domain: &Element) -> Vec<PciAddress> {
     let devices = domain.find("devices").into_iter().flat_map(|devices| &devices.children);
     let handed_through = devices.filter(|device| matches!(device.name.as_str(), "hostdev" | "interface"));
     let sources = handed_through.filter_map(|device| device.find("source")?.find("address"));
@@ -122,7 +128,7 @@ mod tests {
         let ours = our_domain(&written(), mark().installation_id).unwrap();
         assert_eq!(ours.mark, mark());
         assert_eq!(ours.spec, spec(Personalisation::GuestAgent));
-        assert_eq!((ours.vcpu, ours.memory), (Vcpu(2), MiB(2048)));
+        assert_eq!((ours.vcpu, ours.memory, ours.gpus), (Vcpu(2), MiB(2048), 0));
         assert_eq!(ours.disk, Some(PathBuf::from("/pool/disk.qcow2")));
     }
 
@@ -139,6 +145,14 @@ mod tests {
         let found: Vec<String> = pci_devices(xml).iter().map(ToString::to_string).collect();
         assert_eq!(found, ["0000:01:1f.7", "0000:0a:02.0"]);
         assert!(pci_devices("nonsense").is_empty());
+    }
+
+    #[test]
+    fn what_was_handed_through_by_hand_is_counted() {
+        let device =
+            "<hostdev type='pci'><source><address domain='0' bus='1' slot='0' function='0'/></source></hostdev>";
+        let changed = written().replace("</devices>", &format!("{device}</devices>"));
+        assert_eq!(our_domain(&changed, mark().installation_id).unwrap().gpus, 1);
     }
 
     #[test]

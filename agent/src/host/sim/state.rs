@@ -207,6 +207,7 @@ impl Instance {
             vcpu: domain.spec.vcpu,
             memory: domain.spec.memory,
             disk: self.disks.get(&domain.spec.disks.system).map_or(Bytes::ZERO, |disk| disk.size.into()),
+            gpus: u32::try_from(domain.gpus.len()).unwrap_or(u32::MAX),
         })
     }
 }

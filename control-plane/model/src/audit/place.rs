@@ -104,6 +104,10 @@ fn seen(
         );
         return finding(FindingKind::WrongSize, detail);
     }
+    let bought = spec.gpus.as_ref().map_or(0, |gpus| gpus.count);
+    if let Some(has) = status.gpus.filter(|has| *has != bought) {
+        return finding(FindingKind::WrongSize, format!("bought {bought} GPUs; it has {has}"));
+    }
     let wanted = instance.desired_power();
     let right = match (wanted, status.power) {
         (DesiredPower::On, ObservedPower::Running) | (DesiredPower::Off, ObservedPower::Off) => true,

@@ -87,6 +87,7 @@ fn status(instance: &Instance) -> InstanceStatus {
         vcpu: instance.spec.vcpu,
         memory: instance.spec.memory,
         disk: Bytes::from(instance.spec.disk),
+        gpus: Some(0),
     }
 }
 
@@ -288,6 +289,8 @@ fn what_nodes_run_is_compared_with_what_is_wanted() {
     expect(|w| w.facts.nodes[0].taken_ports = vec![20_000, 20_001], &[K::PortTaken]);
     expect(|w| w.facts.nodes[0].taken_ports = vec![20_001], &[]);
     expect(|w| w.word().instances[0].vcpu = Vcpu(1), &[K::WrongSize]);
+    expect(|w| w.word().instances[0].gpus = Some(1), &[K::WrongSize]);
+    expect(|w| w.word().instances[0].gpus = None, &[]);
     expect(|w| w.word().instances[0].power = ObservedPower::Off, &[K::WrongPower]);
     expect(|w| w.facts.instances[0].spec.power = DesiredPower::Off, &[K::WrongPower]);
     expect(|w| w.facts.instances[0].spec.suspended = true, &[K::WrongPower]);

@@ -27,6 +27,7 @@ pub(crate) fn status(id: InstanceId, order: nemordp_types::OrderId, pair: Pair) 
         vcpu: shape().vcpu,
         memory: shape().memory,
         disk: Bytes::from(shape().disk),
+        gpus: Some(0),
     }
 }
 

@@ -32,6 +32,7 @@ fn status(accepted: &Accepted, pair: Pair) -> InstanceStatus {
         vcpu: shape().vcpu,
         memory: shape().memory,
         disk: Bytes::from(shape().disk),
+        gpus: Some(0),
     }
 }
 
