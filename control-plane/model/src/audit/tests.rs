@@ -246,13 +246,14 @@ fn what_is_held_is_compared_with_who_holds_it() {
     expect(|w| w.facts.capacity[0].vcpu = Vcpu(1), &[K::ReservationDiffers, K::NodeSumsDiffer]);
     expect(|w| w.facts.nodes[0].reserved = Reserved::default(), &[K::NodeSumsDiffer]);
     let gpus = |count| Some(GpuSpec { model: GpuModel::new("l40s").unwrap(), count });
-    expect(|w| w.facts.instances[0].spec.gpus = gpus(1), &[K::ReservationDiffers]);
+    expect(|w| w.facts.instances[0].spec.gpus = gpus(1), &[K::ReservationDiffers, K::WrongSize]);
     expect(|w| w.facts.capacity[0].gpus = gpus(1), &[K::ReservationDiffers, K::NodeSumsDiffer]);
     let counted = |used| GpuRoom { model: GpuModel::new("l40s").unwrap(), room: Room { capacity: 4, used } };
     expect(|w| w.facts.nodes[0].gpus = vec![counted(1)], &[K::NodeSumsDiffer]);
     let with_gpus = |w: &mut World, used| {
         (w.facts.instances[0].spec.gpus, w.facts.capacity[0].gpus) = (gpus(2), gpus(2));
         w.facts.nodes[0].gpus = vec![counted(used)];
+        w.word().instances[0].gpus = Some(2);
     };
     expect(|w| with_gpus(w, 2), &[]);
     expect(|w| with_gpus(w, 1), &[K::NodeSumsDiffer]);
