@@ -1,3 +1,4 @@
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use nemordp_store::{NodeHeartbeat, Signs, StoreError};
@@ -13,6 +14,23 @@ on_both_stores! {
     a_widened_range_is_used_before_anything_rests_too_short
     a_private_address_is_claimed_per_node_and_runs_out
     a_port_that_something_else_uses_is_not_sold_until_it_is_free
+    placement_knows_scarce_numbers_exactly
+}
+
+async fn placement_knows_scarce_numbers_exactly(world: &World) {
+    let (scarce, roomy) = (world.node("a", 1, 10, 3).await, world.node("b", 2, 10, 1_000).await);
+    let free_ports = |fleet: nemordp_model::FleetSnapshot| {
+        [scarce, roomy].map(|id| fleet.nodes.iter().find(|node| node.id == id).unwrap().free_ports)
+    };
+    for taken in 0..3 {
+        let seen = free_ports(world.store.fleet_snapshot_for(None, &BTreeSet::new()).await.unwrap());
+        assert_eq!(seen[0], 3 - taken);
+        assert!((1_000 - taken..=1_000).contains(&seen[1]), "at most what was free a moment ago: {seen:?}");
+        world.accept(scarce).await.unwrap();
+        world.accept(roomy).await.unwrap();
+    }
+    assert_eq!(free_ports(world.store.fleet_snapshot(None).await.unwrap()), [0, 997]);
+    assert_eq!(free_ports(world.store.fleet_snapshot_for(None, &BTreeSet::new()).await.unwrap()), [0, 997]);
 }
 
 async fn a_released_port_rests_and_the_oldest_goes_first(world: &World) {
